@@ -1,0 +1,1 @@
+//! Evidence bytes become verified claims, or a rejection that names the check.

@@ -1,0 +1,1 @@
+//! Micro benchmarks, the load driver and side-by-side comparisons.

@@ -1,0 +1,1 @@
+//! The broker: challenge, verify, decide, record, release.

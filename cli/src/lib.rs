@@ -1,0 +1,1 @@
+//! The portcullis command: seal, publish, verify, explain, audit.

@@ -1,0 +1,1 @@
+//! The sealed-model format: manifest, chunks, seal, open, random access.

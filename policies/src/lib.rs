@@ -1,0 +1,1 @@
+//! The policy language and its evaluation: verified claims become a decision.

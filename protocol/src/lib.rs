@@ -1,0 +1,37 @@
+//! What crosses the wire between publisher, broker and guest: how it is bound, wrapped, signed and proven.
+//!
+//! This crate is pure: bytes and a time in, a named value or a named reason out. It has no clock, no I/O,
+//! no runtime and no logging. SPEC.md beside it says the same in prose, with byte-exact vectors.
+//!
+//! | module | what it fixes |
+//! | --- | --- |
+//! | [`encoding`] | length-prefixed, domain-separated byte strings; hex and base64 as they stand in JSON |
+//! | [`ids`] | names, versions, digests, nonces, roles: each a type of its own |
+//! | [`limits`] | how large anything from outside may be, and where the number comes from |
+//! | [`keys`] | Ed25519 keys and their text forms |
+//! | [`transcript`] | what the report data of an attestation report binds |
+//! | [`challenge`] | the challenge that any replica can check |
+//! | [`messages`] | the release request and its answer |
+//! | [`hpke`] | the one suite: X-Wing, HKDF-SHA256, AES-256-GCM |
+//! | [`dsse`] | signed documents |
+//! | [`documents`] | what the signed documents say: certificates, statements, policies, revocations |
+//! | [`envelope`] | the secret of a statement, sealed to its recipients |
+//! | [`keyfile`] | secret keys at rest |
+//! | [`log`] | Merkle tree, checkpoints, proofs and receipts of the audit log |
+//! | [`time`] | seconds since 1970 as an argument |
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
+
+pub mod challenge;
+pub mod documents;
+pub mod dsse;
+pub mod encoding;
+pub mod envelope;
+pub mod hpke;
+pub mod ids;
+pub mod keyfile;
+pub mod keys;
+pub mod limits;
+pub mod log;
+pub mod messages;
+pub mod time;
+pub mod transcript;

@@ -1,0 +1,46 @@
+//! How large anything from outside may be. Each number says where it comes from; a reader refuses more before it allocates.
+
+/// One HTTP request body (bytes): an SNP report with a 16 KiB certificate table in base64 twice over, with room for GPU evidence later.
+pub const REQUEST_BODY: usize = 512 * 1024;
+
+/// One signed document (bytes of its JSON form): a policy with some thousand reference values.
+pub const DOCUMENT: usize = 1024 * 1024;
+
+/// A sealed model's manifest (bytes): some hundred bytes for each of [`MANIFEST_FILES`] files.
+pub const MANIFEST: usize = 64 * 1024 * 1024;
+
+/// Files in one model: Hugging Face repositories stay below some thousand.
+pub const MANIFEST_FILES: usize = 100_000;
+
+/// An SNP attestation report, exactly (AMD 56860, table 23).
+pub const SNP_REPORT: usize = 1184;
+
+/// The certificate table beside an SNP report: the Linux driver's own cap (`SEV_FW_BLOB_MAX_SIZE`, 16 KiB).
+pub const SNP_CERTIFICATE_TABLE: usize = 16 * 1024;
+
+/// One X.509 certificate (bytes, DER): AMD's are at most 1.7 KiB, Intel's 1.3 KiB.
+pub const CERTIFICATE: usize = 8 * 1024;
+
+/// Certificates beside one piece of evidence: leaf, intermediates and roots, with room for duplicates.
+pub const CERTIFICATES: usize = 16;
+
+/// One certificate revocation list (bytes, DER): AMD's are below 1 KiB, Intel's below 4 KiB.
+pub const REVOCATION_LIST: usize = 256 * 1024;
+
+/// Items asked for in one release request: a base model with its adapters and credentials.
+pub const ASKS: usize = 64;
+
+/// A record's secret (bytes): a model key has 32, a credential such as a service account's JSON some KiB.
+pub const SECRET: usize = 32 * 1024;
+
+/// Recipients of one envelope: brokers of an installation and its recovery keys.
+pub const RECIPIENTS: usize = 16;
+
+/// Revoked records in the one complete list.
+pub const REVOCATIONS: usize = 100_000;
+
+/// One entry of the audit log: tlog-tiles gives a length two bytes.
+pub const LOG_ENTRY: usize = 65_535;
+
+/// Hashes in one Merkle proof: a tree of 2^63 entries has 63 levels.
+pub const PROOF_HASHES: usize = 63;
