@@ -1,9 +1,8 @@
 //! Byte strings that are hashed or signed, and how bytes stand in JSON.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest as _, Sha256, Sha512};
+use ::base64::Engine;
+use ::base64::engine::general_purpose::STANDARD;
+use aws_lc_rs::{digest, hmac};
 
 use crate::ids::Digest;
 
@@ -62,7 +61,7 @@ impl Fields {
     /// SHA-512 of the bytes.
     #[must_use]
     pub fn sha512(&self) -> [u8; 64] {
-        Sha512::digest(&self.0).into()
+        copied(digest::digest(&digest::SHA512, &self.0).as_ref())
     }
 
     /// HMAC-SHA256 of the bytes under `key`.
@@ -81,15 +80,23 @@ impl Drop for Fields {
 /// SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> Digest {
-    Digest::from(<[u8; 32]>::from(Sha256::digest(bytes)))
+    Digest::from(copied(digest::digest(&digest::SHA256, bytes).as_ref()))
 }
 
 /// HMAC-SHA256 of `bytes` under `key`.
 #[must_use]
 pub fn hmac_sha256(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new(&(*key).into());
-    mac.update(bytes);
-    mac.finalize().into_bytes().into()
+    copied(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), bytes).as_ref())
+}
+
+/// An array of a hash's output, whose size the algorithm fixes.
+fn copied<const N: usize>(output: &[u8]) -> [u8; N] {
+    debug_assert_eq!(output.len(), N);
+    let mut bytes = [0; N];
+    for (to, from) in bytes.iter_mut().zip(output) {
+        *to = *from;
+    }
+    bytes
 }
 
 /// Standard base64 with padding.
