@@ -1,1 +1,12 @@
 //! Soft platforms under their own roots: real bytes, any field of which can be made wrong and re-signed.
+//!
+//! This crate is written from the vendors' layouts and shares no code with the crates that judge its bytes, so that one misreading
+//! cannot agree with itself. Everything is deterministic: the same settings give the same bytes in every process.
+//!
+//! * [`snp`]: an AMD SEV-SNP machine: ARK, ASK, ASVK, VCEK, VLEK, revocation lists, attestation reports, certificate tables.
+//! * [`rsa`]: the committed test keys and the RSASSA-PSS signatures under them.
+//! * [`der`]: the few DER encodings that certificates need.
+
+pub mod der;
+pub mod rsa;
+pub mod snp;
