@@ -21,14 +21,14 @@
 //! | [`time`] | seconds since 1970 as an argument |
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
 
-// pub mod challenge;
-// pub mod documents;
+pub mod challenge;
+pub mod documents;
 pub mod dsse;
 pub mod encoding;
-// pub mod envelope;
+pub mod envelope;
 pub mod hpke;
 pub mod ids;
-// pub mod keyfile;
+pub mod keyfile;
 pub mod keys;
 pub mod limits;
 // pub mod log;

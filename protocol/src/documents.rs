@@ -1,0 +1,353 @@
+//! What the signed documents say: DESIGN, "what the broker obeys and what it keeps".
+//!
+//! | document | signed by | says |
+//! | --- | --- | --- |
+//! | [`CertificateBody`] | the installation root | this key is the broker's, for this purpose, for this long |
+//! | [`StatementBody`] | a publisher | this name and version stand for this secret, under this policy of this authority |
+//! | [`PolicyBody`] | an authority | these are the rules of this name |
+//! | [`RevocationsBody`] | an authority | these records, all of them, are revoked |
+
+use serde::{Deserialize, Serialize};
+
+use crate::dsse::{Body, Document, DocumentError, SignedDocument};
+use crate::hpke::RecipientKey;
+use crate::ids::{AnchorClass, Digest, Name, Version};
+use crate::keys::PublicKey;
+use crate::limits;
+use crate::time::UnixTime;
+
+/// What a record releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The key of a sealed model; its manifest's digest stands beside it.
+    Model,
+    /// An API credential.
+    Credential,
+}
+
+impl Kind {
+    /// `model` or `credential`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Credential => "credential",
+        }
+    }
+}
+
+/// A publisher's statement about one secret. Together with its [`crate::envelope::Envelope`] it is a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatementBody {
+    /// The installation that may hold it.
+    pub installation: PublicKey,
+    /// The record's name.
+    pub name: Name,
+    /// Its version.
+    pub version: Version,
+    /// What it releases.
+    pub kind: Kind,
+    /// The digest of the sealed model's signed manifest; present exactly for models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// The policy that decides about it.
+    pub policy: Name,
+    /// The authority whose signature that policy must bear.
+    pub authority: PublicKey,
+    /// The class of roots under which a guest may be judged for it.
+    pub anchors: AnchorClass,
+    /// Commits to all fields above and to the secret: [`crate::envelope::commit`].
+    pub commitment: Digest,
+}
+
+impl Body for StatementBody {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.statement+json";
+
+    fn check(&self) -> Result<(), &'static str> {
+        match (self.kind, self.manifest) {
+            (Kind::Model, None) => Err("a model's statement needs a manifest digest"),
+            (Kind::Credential, Some(_)) => Err("a credential's statement has no manifest digest"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An authority's policy: the text as people wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyBody {
+    /// The installation that may obey it.
+    pub installation: PublicKey,
+    /// The policy's name.
+    pub name: Name,
+    /// Its version; a broker takes only a higher one.
+    pub version: Version,
+    /// The policy text, TOML.
+    pub toml: String,
+}
+
+impl Body for PolicyBody {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.policy+json";
+}
+
+/// All revoked records of one authority, in one numbered list: a shorter list is a lower number or a new decision, never an omission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevocationsBody {
+    /// The installation that must obey it.
+    pub installation: PublicKey,
+    /// Its number; a broker takes only a higher one.
+    pub version: Version,
+    /// Every revoked record.
+    pub revoked: Vec<Revocation>,
+}
+
+impl Body for RevocationsBody {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.revocations+json";
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.revoked.len() > limits::REVOCATIONS { Err("more revocations than a list may hold") } else { Ok(()) }
+    }
+}
+
+impl RevocationsBody {
+    /// The entry that revokes this version of this record, if one does.
+    #[must_use]
+    pub fn find(&self, name: &Name, version: Version) -> Option<&Revocation> {
+        self.revoked.iter().find(|entry| entry.name == *name && entry.version.is_none_or(|revoked| revoked == version))
+    }
+}
+
+/// One revoked record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// The record's name.
+    pub name: Name,
+    /// Its version; absent: every version, also later ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What a certified key is for. A key certified for one purpose never serves another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "purpose", content = "key", rename_all = "kebab-case")]
+pub enum CertifiedKey {
+    /// Signs the broker's answers.
+    Identity(PublicKey),
+    /// Signs the audit log's checkpoints.
+    Log(PublicKey),
+    /// Opens envelopes.
+    Sealing(RecipientKey),
+}
+
+impl CertifiedKey {
+    /// `identity`, `log` or `sealing`.
+    #[must_use]
+    pub const fn purpose(&self) -> &'static str {
+        match self {
+            Self::Identity(_) => "identity",
+            Self::Log(_) => "log",
+            Self::Sealing(_) => "sealing",
+        }
+    }
+}
+
+/// The installation root's word that a key is its broker's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateBody {
+    /// The installation: the root's own public key.
+    pub installation: PublicKey,
+    /// The name that people know the installation by; also the origin of its log.
+    pub name: Name,
+    /// The class of roots under which it judges evidence.
+    pub anchors: AnchorClass,
+    /// The key and its purpose.
+    pub certified: CertifiedKey,
+    /// The first second at which it holds.
+    pub not_before: UnixTime,
+    /// The last second at which it holds.
+    pub not_after: UnixTime,
+}
+
+impl Body for CertificateBody {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.certificate+json";
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.not_before > self.not_after { Err("not_before lies after not_after") } else { Ok(()) }
+    }
+}
+
+/// A certificate that the pinned root signed and that holds at the time of checking. Only [`Certificate::verify`] makes one.
+#[derive(Debug)]
+pub struct Certificate(Document<CertificateBody>);
+
+impl Certificate {
+    /// Verifies a certificate under the pinned `root`: signature, installation, window.
+    ///
+    /// # Errors
+    /// [`CertificateError`], a variant per check, in that order.
+    pub fn verify(signed: &SignedDocument, root: &PublicKey, at: UnixTime) -> Result<Self, CertificateError> {
+        let document = signed.authenticate::<CertificateBody>(&[*root])?;
+        let body = document.body();
+        if body.installation != *root {
+            return Err(CertificateError::Installation { expected: *root, found: body.installation });
+        }
+        if at < body.not_before || at > body.not_after {
+            return Err(CertificateError::Window { not_before: body.not_before, not_after: body.not_after, at });
+        }
+        Ok(Self(document))
+    }
+
+    /// What it certifies.
+    #[must_use]
+    pub const fn body(&self) -> &CertificateBody {
+        self.0.body()
+    }
+
+    /// The certificate's digest.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        self.0.digest()
+    }
+
+    /// The key, where it is certified to sign answers.
+    ///
+    /// # Errors
+    /// [`CertificateError::Purpose`].
+    pub fn identity(&self) -> Result<&PublicKey, CertificateError> {
+        match &self.body().certified {
+            CertifiedKey::Identity(key) => Ok(key),
+            other => Err(CertificateError::Purpose { expected: "identity", found: other.purpose() }),
+        }
+    }
+
+    /// The key, where it is certified to sign checkpoints.
+    ///
+    /// # Errors
+    /// [`CertificateError::Purpose`].
+    pub fn log(&self) -> Result<&PublicKey, CertificateError> {
+        match &self.body().certified {
+            CertifiedKey::Log(key) => Ok(key),
+            other => Err(CertificateError::Purpose { expected: "log", found: other.purpose() }),
+        }
+    }
+
+    /// The key, where it is certified to open envelopes.
+    ///
+    /// # Errors
+    /// [`CertificateError::Purpose`].
+    pub fn sealing(&self) -> Result<&RecipientKey, CertificateError> {
+        match &self.body().certified {
+            CertifiedKey::Sealing(key) => Ok(key),
+            other => Err(CertificateError::Purpose { expected: "sealing", found: other.purpose() }),
+        }
+    }
+}
+
+/// Why a certificate is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Not signed by the pinned root, or not a certificate.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It names another installation than the root that signed it.
+    #[error("the certificate is for installation {found}, not for {expected}")]
+    Installation {
+        /// The pinned root.
+        expected: PublicKey,
+        /// What the certificate names.
+        found: PublicKey,
+    },
+    /// It does not hold at this time.
+    #[error("the certificate holds from {not_before} to {not_after}, not at {at}")]
+    Window {
+        /// Its first second.
+        not_before: UnixTime,
+        /// Its last second.
+        not_after: UnixTime,
+        /// The time of checking.
+        at: UnixTime,
+    },
+    /// It is for another purpose.
+    #[error("the certificate is for a key with purpose {found}, not {expected}")]
+    Purpose {
+        /// The purpose that was needed.
+        expected: &'static str,
+        /// Its own.
+        found: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SigningKey;
+
+    fn root() -> SigningKey {
+        SigningKey::from_seed(&[1; 32]).unwrap()
+    }
+
+    fn body() -> CertificateBody {
+        CertificateBody {
+            installation: *root().public(),
+            name: "acme".parse().unwrap(),
+            anchors: AnchorClass::Test,
+            certified: CertifiedKey::Identity(PublicKey::from_bytes([2; 32])),
+            not_before: UnixTime::from_seconds(100),
+            not_after: UnixTime::from_seconds(200),
+        }
+    }
+
+    fn verify(body: &CertificateBody, at: u64) -> Result<Certificate, CertificateError> {
+        Certificate::verify(&SignedDocument::sign(body, &root()).unwrap(), root().public(), UnixTime::from_seconds(at))
+    }
+
+    #[test]
+    fn a_certificate_holds_from_its_first_to_its_last_second() {
+        assert!(verify(&body(), 100).is_ok() && verify(&body(), 200).is_ok());
+        assert!(matches!(verify(&body(), 99), Err(CertificateError::Window { .. })));
+        assert!(matches!(verify(&body(), 201), Err(CertificateError::Window { .. })));
+    }
+
+    #[test]
+    fn a_certificate_serves_its_own_purpose_only() {
+        let certificate = verify(&body(), 150).unwrap();
+        assert!(certificate.identity().is_ok());
+        assert_eq!(certificate.log(), Err(CertificateError::Purpose { expected: "log", found: "identity" }));
+        assert_eq!(certificate.sealing().unwrap_err(), CertificateError::Purpose { expected: "sealing", found: "identity" });
+    }
+
+    #[test]
+    fn a_certificate_of_another_root_or_installation_is_refused() {
+        let other = SigningKey::from_seed(&[9; 32]).unwrap();
+        let foreign = SignedDocument::sign(&body(), &other).unwrap();
+        let refused = Certificate::verify(&foreign, root().public(), UnixTime::from_seconds(150)).unwrap_err();
+        assert_eq!(refused, CertificateError::Document(DocumentError::UnknownSigner { found: other.public().id() }));
+        let elsewhere = CertificateBody { installation: *other.public(), ..body() };
+        let expected = CertificateError::Installation { expected: *root().public(), found: *other.public() };
+        assert_eq!(verify(&elsewhere, 150).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn a_revocation_without_a_version_covers_every_version() {
+        let revocations = RevocationsBody {
+            installation: *root().public(),
+            version: Version::FIRST,
+            revoked: vec![
+                Revocation { name: "a".parse().unwrap(), version: None, reason: String::new() },
+                Revocation { name: "b".parse().unwrap(), version: Some(Version::FIRST), reason: String::new() },
+            ],
+        };
+        let two = Version::try_from(2).unwrap();
+        assert!(revocations.find(&"a".parse().unwrap(), two).is_some());
+        assert!(revocations.find(&"b".parse().unwrap(), Version::FIRST).is_some());
+        assert!(revocations.find(&"b".parse().unwrap(), two).is_none());
+        assert!(revocations.find(&"c".parse().unwrap(), two).is_none());
+    }
+}

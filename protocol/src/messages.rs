@@ -1,0 +1,495 @@
+//! The exchange on the wire: challenge, signed request, sealed and signed answer.
+//!
+//! | step | HTTP | body |
+//! | --- | --- | --- |
+//! | challenge | `POST /v1/challenge` | [`ChallengeAnswer`] |
+//! | release | `POST /v1/release` | [`ReleaseRequest`], signed by the attested key (DSSE) |
+//! | answer | 200 | [`ReleaseAnswer`]: an [`Outcome`], sealed to the attested key and signed by the broker |
+//! | refusal | 4xx, 5xx | [`Problem`] (RFC 9457): whoever was not verified learns a code and a number, no more |
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::documents::{Certificate, CertificateError, Kind};
+use crate::dsse::{Body, DocumentError, SignedDocument};
+use crate::encoding::Fields;
+use crate::hpke::{self, HpkeError, RecipientKey, RecipientSecret, Sealed};
+use crate::ids::{DecisionId, Digest, Name, Platform, RequestId, Role, Version};
+use crate::keys::{PublicKey, SigningKey};
+use crate::limits;
+use crate::log::Receipt;
+use crate::time::UnixTime;
+
+/// What `POST /v1/challenge` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChallengeAnswer {
+    /// A [`crate::challenge::Challenge`].
+    #[serde(with = "crate::encoding::base64")]
+    pub challenge: Vec<u8>,
+    /// Its last second, for people; the challenge carries it itself.
+    pub expires: UnixTime,
+}
+
+/// What `GET /v1/installation` answers: public keys, each certified by the root that callers have pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallationAnswer {
+    /// The root's public key: a convenience, never a reason to trust it.
+    pub root: PublicKey,
+    /// Certificates ([`crate::documents::CertificateBody`]) of identity, log and sealing keys.
+    pub certificates: Vec<SignedDocument>,
+}
+
+/// Evidence as a guest sends it. An open enum: vTPM-based clouds and GPUs join later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", deny_unknown_fields)]
+pub enum EvidenceMessage {
+    /// An AMD SEV-SNP report.
+    #[serde(rename = "sev-snp")]
+    SevSnp {
+        /// The report, 1184 bytes.
+        #[serde(with = "crate::encoding::base64")]
+        report: Vec<u8>,
+        /// The host's certificate table beside it, at most 16 KiB; empty where there is none.
+        #[serde(with = "crate::encoding::base64", default)]
+        certificate_table: Vec<u8>,
+    },
+    /// The evidence that this broker keeps in memory from an earlier request under the same keys.
+    #[serde(rename = "held")]
+    Held {},
+}
+
+/// What a guest wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Release what is asked for.
+    Release,
+    /// Decide about it all the same, and release nothing.
+    Check,
+}
+
+/// One thing that a guest asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// What kind of record.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// Its version; absent: the highest that the broker has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+}
+
+/// A guest's request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// A fresh number.
+    pub request: RequestId,
+    /// The installation that the guest pinned.
+    pub installation: PublicKey,
+    /// The challenge, as received.
+    #[serde(with = "crate::encoding::base64")]
+    pub challenge: Vec<u8>,
+    /// The kind of confidential VM.
+    pub platform: Platform,
+    /// Evidence over the transcript that these fields make.
+    pub evidence: EvidenceMessage,
+    /// The guest's HPKE key.
+    pub hpke_key: RecipientKey,
+    /// The guest's signing key, which signs this request.
+    pub signing_key: PublicKey,
+    /// For whom in the VM the evidence speaks.
+    pub role: Role,
+    /// SHA-256 of the guest's effective configuration.
+    pub configuration: Digest,
+    /// Whether to release or only to decide.
+    pub purpose: Purpose,
+    /// What is asked for, 1 to [`limits::ASKS`].
+    pub items: Vec<Item>,
+}
+
+impl Body for ReleaseRequest {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.release-request+json";
+    const LIMIT: usize = limits::REQUEST_BODY;
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.items.is_empty() || self.items.len() > limits::ASKS {
+            return Err("a request asks for 1 to 64 items");
+        }
+        let distinct: std::collections::HashSet<_> = self.items.iter().collect();
+        if distinct.len() == self.items.len() { Ok(()) } else { Err("a request asks for each item once") }
+    }
+}
+
+/// A request that its own signing key signed. Whether that key is attested is what verification finds out.
+#[derive(Debug)]
+pub struct ReceivedRequest {
+    /// The request.
+    pub body: ReleaseRequest,
+    /// What it is known by: SHA-256 of the signed bytes.
+    pub digest: Digest,
+}
+
+impl ReceivedRequest {
+    /// Reads a request and checks the signature by the key that it names.
+    ///
+    /// # Errors
+    /// [`DocumentError`].
+    pub fn read(json: &[u8]) -> Result<Self, DocumentError> {
+        /// The one field that says which key to check by. The whole body is read, strictly, behind the signature.
+        #[derive(Deserialize)]
+        struct Signer {
+            signing_key: PublicKey,
+        }
+        let signed = SignedDocument::parse::<ReleaseRequest>(json)?;
+        let refuse = |error: serde_json::Error| DocumentError::Body { expected: ReleaseRequest::PAYLOAD_TYPE, what: error.to_string() };
+        let signer: Signer = serde_json::from_slice(&signed.payload).map_err(refuse)?;
+        let document = signed.authenticate::<ReleaseRequest>(&[signer.signing_key])?;
+        Ok(Self { digest: *document.digest(), body: document.body().clone() })
+    }
+}
+
+/// A released secret. It has no `Debug`; its bytes are erased when it goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes.
+    #[must_use]
+    pub const fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(crate::encoding::to_base64(&self.0)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::encoding::base64::deserialize(deserializer).map(|bytes| Self(Zeroizing::new(bytes)))
+    }
+}
+
+/// What became of one item.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ItemOutcome {
+    /// Released.
+    Granted {
+        /// What was asked for, with the version that was found.
+        item: Item,
+        /// The publisher whose statement it is.
+        publisher: PublicKey,
+        /// The digest of the statement.
+        statement: Digest,
+        /// The digest of the model's signed manifest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        manifest: Option<Digest>,
+        /// The last second at which the permit holds.
+        expires: UnixTime,
+        /// The secret.
+        secret: Secret,
+    },
+    /// It would have been released; this was a check.
+    Permitted {
+        /// What was asked for, with the version that was found.
+        item: Item,
+        /// The last second at which a permit would hold.
+        expires: UnixTime,
+    },
+    /// Not released.
+    Refused {
+        /// What was asked for.
+        item: Item,
+        /// Every check that failed.
+        reasons: Vec<Reason>,
+    },
+}
+
+impl ItemOutcome {
+    /// What was asked for.
+    #[must_use]
+    pub const fn item(&self) -> &Item {
+        match self {
+            Self::Granted { item, .. } | Self::Permitted { item, .. } | Self::Refused { item, .. } => item,
+        }
+    }
+}
+
+/// One reason for a refusal, as the guest may know it: what was found about itself, not what was expected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// A stable code.
+    pub code: String,
+    /// What was found.
+    pub found: String,
+    /// What may help, for people.
+    pub hint: String,
+}
+
+/// What the broker decided, as the attested guest reads it after opening.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The decision's number: what `portcullis explain` takes.
+    pub decision: DecisionId,
+    /// The broker's time of deciding.
+    pub at: UnixTime,
+    /// One outcome an item, in the order of the request.
+    pub items: Vec<ItemOutcome>,
+    /// Proof that the decision stands in the audit log.
+    pub receipt: Receipt,
+}
+
+/// The signed part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBody {
+    /// The digest of the request that this answers.
+    pub request: Digest,
+    /// The [`Outcome`], as one HPKE message to the attested key.
+    pub sealed: Sealed,
+}
+
+impl Body for AnswerBody {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.release-answer+json";
+    const LIMIT: usize = 8 * limits::DOCUMENT;
+}
+
+/// What `POST /v1/release` answers to a verified guest, whether it got something or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseAnswer {
+    /// The signed [`AnswerBody`].
+    pub answer: SignedDocument,
+    /// The certificate of the identity key that signed it.
+    pub identity: SignedDocument,
+}
+
+impl ReleaseAnswer {
+    /// Seals `outcome` to the guest and signs it.
+    ///
+    /// # Errors
+    /// [`AnswerError::Hpke`] where the guest's key cannot be sealed to.
+    pub fn write(
+        outcome: &Outcome,
+        request: Digest,
+        guest: &RecipientKey,
+        key: &SigningKey,
+        identity: &SignedDocument,
+    ) -> Result<Self, AnswerError> {
+        let plaintext = Zeroizing::new(serde_json::to_vec(outcome).map_err(|error| AnswerError::Outcome(error.to_string()))?);
+        let sealed = hpke::seal(guest, info(&request).as_bytes(), &[], &plaintext)?;
+        let answer = SignedDocument::sign(&AnswerBody { request, sealed }, key)?;
+        Ok(Self { answer, identity: identity.clone() })
+    }
+
+    /// Opens an answer: the identity is certified by the pinned root, the answer is signed by that identity, is the answer
+    /// to this request, and opens with the guest's key.
+    ///
+    /// # Errors
+    /// [`AnswerError`], a variant per check, in that order.
+    pub fn open(&self, request: &Digest, root: &PublicKey, guest: &RecipientSecret, at: UnixTime) -> Result<Outcome, AnswerError> {
+        let certificate = Certificate::verify(&self.identity, root, at)?;
+        let document = self.answer.authenticate::<AnswerBody>(&[*certificate.identity()?])?;
+        let body = document.body();
+        if body.request != *request {
+            return Err(AnswerError::OtherRequest { expected: *request, found: body.request });
+        }
+        let plaintext = hpke::open(guest, info(request).as_bytes(), &[], &body.sealed)?;
+        serde_json::from_slice(&plaintext).map_err(|error| AnswerError::Outcome(error.to_string()))
+    }
+}
+
+fn info(request: &Digest) -> Fields {
+    Fields::new("portcullis/answer/v1").field(request)
+}
+
+/// Why an answer is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// The broker's identity is not certified by the pinned root.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Not signed by that identity.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The answer to another request.
+    #[error("this answers request {found}, not {expected}")]
+    OtherRequest {
+        /// The request that was sent.
+        expected: Digest,
+        /// The one that is answered.
+        found: Digest,
+    },
+    /// It does not open.
+    #[error(transparent)]
+    Hpke(#[from] HpkeError),
+    /// What it holds is no outcome.
+    #[error("the answer holds no valid outcome: {0}")]
+    Outcome(String),
+}
+
+/// RFC 9457, with a stable code and the number of the decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:portcullis:problem:CODE`.
+    #[serde(rename = "type")]
+    pub type_uri: String,
+    /// The code in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// A stable code.
+    pub code: String,
+    /// What happened, where that may be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What may help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What the operator can look the matter up by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
+}
+
+impl Problem {
+    /// The media type.
+    pub const MEDIA_TYPE: &'static str = "application/problem+json";
+
+    /// A problem with this code.
+    #[must_use]
+    pub fn new(status: u16, code: &str, title: &str) -> Self {
+        let type_uri = format!("urn:portcullis:problem:{code}");
+        Self { type_uri, title: title.to_owned(), status, code: code.to_owned(), detail: None, hint: None, decision: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::{CertificateBody, CertifiedKey};
+    use crate::ids::AnchorClass;
+
+    fn root() -> SigningKey {
+        SigningKey::from_seed(&[1; 32]).unwrap()
+    }
+    fn identity() -> SigningKey {
+        SigningKey::from_seed(&[2; 32]).unwrap()
+    }
+    fn guest() -> RecipientSecret {
+        RecipientSecret::from_seed(&[3; 32]).unwrap()
+    }
+    const AT: UnixTime = UnixTime::from_seconds(1000);
+
+    fn certificate(certified: CertifiedKey) -> SignedDocument {
+        let body = CertificateBody {
+            installation: *root().public(),
+            name: "acme".parse().unwrap(),
+            anchors: AnchorClass::Test,
+            certified,
+            not_before: UnixTime::from_seconds(0),
+            not_after: UnixTime::from_seconds(2000),
+        };
+        SignedDocument::sign(&body, &root()).unwrap()
+    }
+
+    fn outcome() -> Outcome {
+        let receipt = Receipt { entry: vec![], proof: String::new() };
+        Outcome { decision: DecisionId::from([1; 16]), at: AT, items: vec![], receipt }
+    }
+
+    fn answer(request: u8, key: &SigningKey, identity: &SignedDocument) -> ReleaseAnswer {
+        ReleaseAnswer::write(&outcome(), Digest::from([request; 32]), guest().public(), key, identity).unwrap()
+    }
+
+    fn open(answer: &ReleaseAnswer) -> Result<Outcome, AnswerError> {
+        answer.open(&Digest::from([7; 32]), root().public(), &guest(), AT)
+    }
+
+    #[test]
+    fn the_guest_reads_the_certified_brokers_answer_to_its_own_request() {
+        let certified = certificate(CertifiedKey::Identity(*identity().public()));
+        assert_eq!(open(&answer(7, &identity(), &certified)).unwrap(), outcome());
+        let replayed = open(&answer(8, &identity(), &certified)).unwrap_err();
+        assert_eq!(replayed, AnswerError::OtherRequest { expected: Digest::from([7; 32]), found: Digest::from([8; 32]) });
+    }
+
+    #[test]
+    fn an_impostor_cannot_answer() {
+        let certified = certificate(CertifiedKey::Identity(*identity().public()));
+        let impostor = SigningKey::from_seed(&[9; 32]).unwrap();
+        let expected = AnswerError::Document(DocumentError::UnknownSigner { found: impostor.public().id() });
+        assert_eq!(open(&answer(7, &impostor, &certified)).unwrap_err(), expected);
+        let wrong_purpose = certificate(CertifiedKey::Log(*identity().public()));
+        let expected = AnswerError::Certificate(CertificateError::Purpose { expected: "identity", found: "log" });
+        assert_eq!(open(&answer(7, &identity(), &wrong_purpose)).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn an_answer_sealed_to_another_guest_does_not_open() {
+        let certified = certificate(CertifiedKey::Identity(*identity().public()));
+        let other = RecipientSecret::from_seed(&[4; 32]).unwrap();
+        let stray = ReleaseAnswer::write(&outcome(), Digest::from([7; 32]), other.public(), &identity(), &certified).unwrap();
+        assert_eq!(open(&stray).unwrap_err(), AnswerError::Hpke(HpkeError::Open));
+    }
+
+    fn request() -> ReleaseRequest {
+        ReleaseRequest {
+            request: RequestId::from([1; 16]),
+            installation: *root().public(),
+            challenge: vec![0; 73],
+            platform: Platform::SevSnp,
+            evidence: EvidenceMessage::SevSnp { report: vec![0; 1184], certificate_table: vec![] },
+            hpke_key: guest().public().clone(),
+            signing_key: *identity().public(),
+            role: Role::WholeVm,
+            configuration: Digest::from([0; 32]),
+            purpose: Purpose::Release,
+            items: vec![Item { kind: Kind::Model, name: "a".parse().unwrap(), version: None }],
+        }
+    }
+
+    #[test]
+    fn a_request_is_signed_by_the_key_that_it_names() {
+        let signed = SignedDocument::sign(&request(), &identity()).unwrap();
+        let received = ReceivedRequest::read(&signed.to_json()).unwrap();
+        assert_eq!((received.body, received.digest), (request(), signed.digest()));
+        let stranger = SigningKey::from_seed(&[9; 32]).unwrap();
+        let refused = ReceivedRequest::read(&SignedDocument::sign(&request(), &stranger).unwrap().to_json()).unwrap_err();
+        assert_eq!(refused, DocumentError::UnknownSigner { found: stranger.public().id() });
+    }
+
+    #[test]
+    fn a_request_asks_for_each_item_once_and_for_one_at_least() {
+        for items in [vec![], vec![request().items[0].clone(); 2], (0..65).map(numbered).collect()] {
+            let refused = SignedDocument::sign(&ReleaseRequest { items, ..request() }, &identity()).unwrap_err();
+            assert!(matches!(refused, DocumentError::Body { .. }));
+        }
+        assert!(SignedDocument::sign(&ReleaseRequest { items: (0..64).map(numbered).collect(), ..request() }, &identity()).is_ok());
+    }
+
+    fn numbered(number: u32) -> Item {
+        Item { kind: Kind::Credential, name: format!("c{number}").parse().unwrap(), version: None }
+    }
+}
