@@ -1,0 +1,102 @@
+//! The rules that hold for every kind of platform: age, role, configuration, revocation, second opinion.
+
+use std::time::Duration;
+
+use attestation::{PlatformClaims, Revocation, SecondOpinion};
+use protocol::time::UnixTime;
+
+use crate::checks::{Checks, passed_if};
+use crate::codes;
+use crate::decision::{Subject, Verdict};
+use crate::rules::{Configuration, RevocationAge, Rules};
+
+/// Whether claims that were verified at `verified` still speak for the guest `at` this time.
+pub(crate) fn attestation_age(rules: &Rules, verified: UnixTime, at: UnixTime, checks: &mut Checks) {
+    let age = at.since(verified);
+    let expected = format!("verified at most {} ago", words(rules.attestation_lifetime));
+    if verified > at {
+        checks.note(&codes::ATTESTATION_AGE, expected, format!("verified at {verified}, which is after {at}"), Verdict::Failed);
+    } else {
+        let verdict = passed_if(age <= rules.attestation_lifetime);
+        checks.note(&codes::ATTESTATION_AGE, expected, format!("verified {} ago", words(age)), verdict);
+    }
+}
+
+/// The codes of the rules here that read the guest's situation.
+pub(crate) fn needs_situation() -> [&'static str; 2] {
+    [codes::ROLE.code, codes::CONFIGURATION.code]
+}
+
+/// Runs every rule of this file but [`attestation_age`].
+pub(crate) fn run(rules: &Rules, subject: &Subject<'_>, checks: &mut Checks) {
+    if let Some((role, configuration)) = subject.situation {
+        checks.note(&codes::ROLE, rules.role.to_string(), role.to_string(), passed_if(*role == rules.role));
+        let (expected, verdict) = match &rules.configuration {
+            Configuration::IsMeasured => ("any: config-is-measured".to_owned(), Verdict::Passed),
+            Configuration::OneOf(list) => {
+                (format!("one of {}", list.spell_out(ToString::to_string)), passed_if(list.contains(configuration)))
+            }
+        };
+        checks.note(&codes::CONFIGURATION, expected, configuration.to_string(), verdict);
+    }
+    let PlatformClaims::Snp(claims) = subject.platform;
+    revocation(rules.revocation, claims.revocation, subject.at, checks);
+    second_opinion(rules, &claims.second_opinion, checks);
+}
+
+fn revocation(rule: RevocationAge, claim: Revocation, at: UnixTime, checks: &mut Checks) {
+    let expected = match rule {
+        RevocationAge::InForce => "a revocation list in force".to_owned(),
+        RevocationAge::AtMost(age) => format!("a revocation list issued at most {} ago", words(age)),
+    };
+    let (Revocation::Checked { this_update, next_update } | Revocation::Stale { this_update, next_update }) = claim else {
+        return checks.note(&codes::REVOCATION_AGE, expected, claim.to_string(), Verdict::Failed);
+    };
+    // A renewed decision may come after the verification: whether the list is in force is asked again, of `at`.
+    let fresh = match rule {
+        RevocationAge::InForce => matches!(claim, Revocation::Checked { .. }) && at <= next_update,
+        RevocationAge::AtMost(age) => at.since(this_update) <= age,
+    };
+    let found = format!("issued {this_update}, {} ago, due {next_update}", words(at.since(this_update)));
+    checks.note(&codes::REVOCATION_AGE, expected, found, passed_if(fresh && this_update <= at));
+}
+
+fn second_opinion(rules: &Rules, claim: &SecondOpinion, checks: &mut Checks) {
+    let exceptions = &rules.second_opinion_exceptions;
+    let expected = match exceptions.as_slice() {
+        [] => "agreed".to_owned(),
+        some => format!("agreed, or unavailable: {}", some.join(", ")),
+    };
+    let verdict = match claim {
+        SecondOpinion::Agreed => Verdict::Passed,
+        SecondOpinion::Unavailable { why } => passed_if(exceptions.iter().any(|exception| exception == why)),
+    };
+    checks.note(&codes::SECOND_OPINION, expected, claim.to_string(), verdict);
+}
+
+/// A duration for people, in its largest whole unit or two: `1 hour`, `26 days 4 hours`.
+fn words(duration: Duration) -> String {
+    let plural = |number: u64, unit: &str| format!("{number} {unit}{}", if number == 1 { "" } else { "s" });
+    let pair = |large: u64, name: &str, small: u64, part: &str| {
+        if small == 0 { plural(large, name) } else { format!("{} {}", plural(large, name), plural(small, part)) }
+    };
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => plural(seconds, "second"),
+        60..3600 => pair(seconds / 60, "minute", seconds % 60, "second"),
+        3600..86400 => pair(seconds / 3600, "hour", seconds / 60 % 60, "minute"),
+        _ => pair(seconds / 86400, "day", seconds / 3600 % 24, "hour"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        let words = |seconds| words(Duration::from_secs(seconds));
+        assert_eq!([words(0), words(1), words(90), words(3600)], ["0 seconds", "1 second", "1 minute 30 seconds", "1 hour"]);
+        assert_eq!([words(3661), words(86400), words(90_000)], ["1 hour 1 minute", "1 day", "1 day 1 hour"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! A policy after reading: every rule with its value, defaults filled in. Made by [`crate::compile`] alone.
+
+use std::time::Duration;
+
+use attestation::{FirmwareVersion, ProductLine, SigningKeyKind, Tcb};
+use protocol::ids::{Digest, Role};
+
+use crate::sets::{List, NamedSets};
+
+/// Rules for every kind of platform, and one table for each kind.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) description: Option<String>,
+    pub(crate) role: Role,
+    pub(crate) configuration: Configuration,
+    pub(crate) attestation_lifetime: Duration,
+    pub(crate) revocation: RevocationAge,
+    pub(crate) second_opinion_exceptions: Vec<String>,
+    pub(crate) snp: Snp,
+}
+
+/// What the digest of the guest's configuration must be.
+#[derive(Debug)]
+pub(crate) enum Configuration {
+    /// The launch measurement covers it: `config-is-measured`.
+    IsMeasured,
+    /// One of these.
+    OneOf(List<Digest>),
+}
+
+/// How old the revocation list may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RevocationAge {
+    /// As old as its own next-update time says.
+    InForce,
+    /// This old, whatever its next-update time says.
+    AtMost(Duration),
+}
+
+/// A weakness that is denied unless the policy names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    Denied,
+    Accepted,
+}
+
+/// A protection that a guest's launch may demand of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protection {
+    Optional,
+    Required,
+}
+
+/// Rules for AMD SEV-SNP.
+#[derive(Debug)]
+pub(crate) struct Snp {
+    pub(crate) signing_keys: Vec<SigningKeyKind>,
+    pub(crate) vmpl: List<u32>,
+    pub(crate) host_data: HostData,
+    pub(crate) provisional_firmware: Exposure,
+    pub(crate) masked_chips: Exposure,
+    pub(crate) measurements: Option<NamedSets<48>>,
+    pub(crate) id_block: Option<IdBlock>,
+    pub(crate) guest_policy: GuestPolicy,
+    pub(crate) products: Products,
+    pub(crate) platform_info: PlatformInfo,
+    pub(crate) launch_mitigations: Option<u64>,
+    pub(crate) current_mitigations: Option<u64>,
+    pub(crate) chips_allowed: Option<List<[u8; 64]>>,
+    pub(crate) chips_denied: Option<List<[u8; 64]>>,
+    pub(crate) csps_allowed: Option<List<String>>,
+    pub(crate) csps_denied: Option<List<String>>,
+}
+
+/// What HOST_DATA must be.
+#[derive(Debug)]
+pub(crate) enum HostData {
+    AllZero,
+    OneOf(List<[u8; 32]>),
+    /// The digest of the guest's configuration, from its transcript.
+    ConfigurationDigest,
+    /// Anything: `host-data-not-trusted`.
+    NotTrusted,
+}
+
+/// Who must have signed the guest's ID block, and what it must say.
+#[derive(Debug)]
+pub(crate) struct IdBlock {
+    pub(crate) id_keys: Option<NamedSets<48>>,
+    pub(crate) author_keys: Option<NamedSets<48>>,
+    pub(crate) minimum_guest_svn: u32,
+    pub(crate) family_ids: Option<List<[u8; 16]>>,
+    pub(crate) image_ids: Option<List<[u8; 16]>>,
+}
+
+/// What the guest may have been launched with. Debugging and migration are not here: no policy can accept them.
+#[derive(Debug)]
+pub(crate) struct GuestPolicy {
+    pub(crate) smt: Exposure,
+    pub(crate) cxl: Exposure,
+    pub(crate) single_socket: Protection,
+    pub(crate) mem_aes_256_xts: Protection,
+    pub(crate) rapl_disabled: Protection,
+    pub(crate) ciphertext_hiding: Protection,
+    pub(crate) page_swap_disabled: Protection,
+    pub(crate) minimum_abi: (u8, u8),
+}
+
+/// The processor lines that may run the guest.
+#[derive(Debug)]
+pub(crate) struct Products {
+    pub(crate) milan: Option<Product>,
+    pub(crate) genoa: Option<Product>,
+    pub(crate) turin: Option<Product>,
+}
+
+impl Products {
+    pub(crate) const fn of(&self, line: ProductLine) -> Option<&Product> {
+        match line {
+            ProductLine::Milan => self.milan.as_ref(),
+            ProductLine::Genoa => self.genoa.as_ref(),
+            ProductLine::Turin => self.turin.as_ref(),
+        }
+    }
+}
+
+/// What a processor of one line must run.
+#[derive(Debug)]
+pub(crate) struct Product {
+    pub(crate) committed: Tcb,
+    pub(crate) reported: Tcb,
+    pub(crate) launch: Tcb,
+    pub(crate) firmware: Option<FirmwareVersion>,
+}
+
+/// Masks over PLATFORM_INFO.
+#[derive(Debug)]
+pub(crate) struct PlatformInfo {
+    pub(crate) must_be_set: u64,
+    pub(crate) must_be_clear: u64,
+}
+
+/// PLATFORM_INFO bits by name (AMD 56860, table "ATTESTATION_REPORT"); `attestation` rejects bits that nobody documented.
+pub(crate) const PLATFORM_BITS: [(u64, &str); 7] = [
+    (1 << 0, "smt-enabled"),
+    (1 << 1, "tsme-enabled"),
+    (1 << 2, "ecc-enabled"),
+    (1 << 3, "rapl-disabled"),
+    (1 << 4, "ciphertext-hiding-enabled"),
+    (1 << 5, "alias-check-complete"),
+    (1 << 7, "tio-enabled"),
+];

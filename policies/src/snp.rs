@@ -1,0 +1,244 @@
+//! The rules for AMD SEV-SNP, in the order of [`crate::codes::CODES`]: standards of the report are `attestation`'s to check,
+//! what the report says is judged here.
+
+use attestation::{FirmwareVersion, SigningKeyKind, SnpClaims, Tcb};
+use protocol::ids::{Digest, Role};
+
+use crate::checks::{Checks, passed_if};
+use crate::codes::{self, Code};
+use crate::decision::Verdict;
+use crate::rules::{Exposure, HostData, IdBlock, PLATFORM_BITS, Product, Protection, Snp};
+use crate::sets::{List, NamedSets};
+
+/// REPORT_ID_MA of a guest without a migration agent (AMD 56860, table "ATTESTATION_REPORT").
+const NO_MIGRATION_AGENT: [u8; 32] = [0xff; 32];
+
+/// The codes of the rules here that read the guest's situation.
+pub(crate) fn needs_situation(rules: &Snp) -> Option<&'static str> {
+    matches!(rules.host_data, HostData::ConfigurationDigest).then_some(codes::SNP_HOST_DATA.code)
+}
+
+/// Runs every rule.
+pub(crate) fn run(rules: &Snp, claims: &SnpClaims, situation: Option<(&Role, &Digest)>, checks: &mut Checks) {
+    let product = rules.products.of(claims.product);
+    product_and_key(rules, claims, product, checks);
+    identity(rules, claims, checks);
+    guest_policy(rules, claims, checks);
+    if let Some(product) = product {
+        tcb(product, claims, checks);
+    }
+    firmware(rules, product, claims, checks);
+    let levels = format!("one of {}", rules.vmpl.spell_out(ToString::to_string));
+    checks.note(&codes::SNP_VMPL, levels, claims.vmpl.to_string(), passed_if(rules.vmpl.contains(&claims.vmpl)));
+    host_data(&rules.host_data, claims, situation.map(|(_, configuration)| configuration), checks);
+    platform_info(rules, claims.platform_info, checks);
+    mitigations(&codes::SNP_MITIGATIONS_LAUNCH, rules.launch_mitigations, claims.launch_mitigations, checks);
+    mitigations(&codes::SNP_MITIGATIONS_CURRENT, rules.current_mitigations, claims.current_mitigations, checks);
+    chip(rules, claims, checks);
+    if claims.signing_key == SigningKeyKind::Vlek {
+        csp(rules, claims.csp_id.as_deref(), checks);
+    }
+}
+
+fn product_and_key(rules: &Snp, claims: &SnpClaims, product: Option<&Product>, checks: &mut Checks) {
+    let lines = attestation::ProductLine::ALL.iter().filter(|line| rules.products.of(**line).is_some());
+    let expected = format!("one of {}", lines.map(|line| line.as_str()).collect::<Vec<_>>().join(", "));
+    checks.note(&codes::SNP_PRODUCT, expected, claims.product.as_str(), passed_if(product.is_some()));
+    let kinds = rules.signing_keys.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" or ");
+    let verdict = passed_if(rules.signing_keys.contains(&claims.signing_key));
+    checks.note(&codes::SNP_SIGNING_KEY, kinds, claims.signing_key.as_str(), verdict);
+}
+
+fn identity(rules: &Snp, claims: &SnpClaims, checks: &mut Checks) {
+    if let Some(sets) = &rules.measurements {
+        named(&codes::SNP_MEASUREMENT, sets, Some(&claims.measurement), "none", checks);
+    }
+    if let Some(rules) = &rules.id_block {
+        id_block(rules, claims, checks);
+    }
+}
+
+fn id_block(rules: &IdBlock, claims: &SnpClaims, checks: &mut Checks) {
+    if let Some(sets) = &rules.id_keys {
+        let digest = Some(&claims.id_key_digest).filter(|digest| **digest != [0; 48]);
+        named(&codes::SNP_ID_KEY, sets, digest, "none: the guest was launched without an ID block", checks);
+    }
+    if let Some(sets) = &rules.author_keys {
+        let digest = claims.author_key_digest.as_ref().filter(|_| claims.author_key_enabled);
+        named(&codes::SNP_AUTHOR_KEY, sets, digest, "none: no author key was enabled", checks);
+    }
+    let least = rules.minimum_guest_svn;
+    let verdict = passed_if(claims.guest_svn >= least);
+    checks.note(&codes::SNP_GUEST_SVN, format!("at least {least}"), claims.guest_svn.to_string(), verdict);
+    listed(&codes::SNP_FAMILY_ID, rules.family_ids.as_ref(), &claims.family_id, checks);
+    listed(&codes::SNP_IMAGE_ID, rules.image_ids.as_ref(), &claims.image_id, checks);
+}
+
+/// A digest against named sets.
+fn named<const N: usize>(code: &'static Code, sets: &NamedSets<N>, digest: Option<&[u8; N]>, absent: &str, checks: &mut Checks) {
+    let set = digest.and_then(|digest| sets.find(digest));
+    let found = match (digest, set) {
+        (None, _) => absent.to_owned(),
+        (Some(digest), None) => hex::encode(digest),
+        (Some(digest), Some(name)) => format!("{} ({name})", hex::encode(digest)),
+    };
+    checks.note(code, sets.expected(), found, passed_if(set.is_some()));
+}
+
+/// A value against a list, where the policy has one.
+fn listed<const N: usize>(code: &'static Code, list: Option<&List<[u8; N]>>, value: &[u8; N], checks: &mut Checks) {
+    if let Some(list) = list {
+        let expected = format!("one of {}", list.in_hex());
+        checks.note(code, expected, hex::encode(value), passed_if(list.contains(value)));
+    }
+}
+
+fn guest_policy(rules: &Snp, claims: &SnpClaims, checks: &mut Checks) {
+    let (rules, claim) = (&rules.guest_policy, &claims.guest_policy);
+    exposure(&codes::SNP_DEBUG, Exposure::Denied, claim.debug, checks);
+    exposure(&codes::SNP_MIGRATION, Exposure::Denied, claim.migrate_ma, checks);
+    let agent = if claims.report_id_ma == NO_MIGRATION_AGENT { "none".to_owned() } else { hex::encode(claims.report_id_ma) };
+    checks.note(&codes::SNP_MIGRATION_AGENT, "none", agent, passed_if(claims.report_id_ma == NO_MIGRATION_AGENT));
+    exposure(&codes::SNP_SMT, rules.smt, claim.smt, checks);
+    exposure(&codes::SNP_CXL, rules.cxl, claim.cxl, checks);
+    protection(&codes::SNP_SINGLE_SOCKET, rules.single_socket, claim.single_socket, checks);
+    protection(&codes::SNP_AES_256_XTS, rules.mem_aes_256_xts, claim.mem_aes_256_xts, checks);
+    protection(&codes::SNP_RAPL, rules.rapl_disabled, claim.rapl_disabled, checks);
+    protection(&codes::SNP_CIPHERTEXT_HIDING, rules.ciphertext_hiding, claim.ciphertext_hiding, checks);
+    protection(&codes::SNP_PAGE_SWAP, rules.page_swap_disabled, claim.page_swap_disabled, checks);
+    let (major, minor) = rules.minimum_abi;
+    let found = (claim.abi_major, claim.abi_minor);
+    let verdict = passed_if(found >= rules.minimum_abi);
+    checks.note(&codes::SNP_ABI, format!("at least {major}.{minor}"), format!("{}.{}", found.0, found.1), verdict);
+}
+
+/// A guest policy bit that lets the host do something.
+fn exposure(code: &'static Code, rule: Exposure, allowed: bool, checks: &mut Checks) {
+    let expected = match rule {
+        Exposure::Denied => "not allowed",
+        Exposure::Accepted => "allowed or not",
+    };
+    let found = if allowed { "allowed" } else { "not allowed" };
+    checks.note(code, expected, found, passed_if(!allowed || rule == Exposure::Accepted));
+}
+
+/// A guest policy bit that demands something of the host.
+fn protection(code: &'static Code, rule: Protection, required: bool, checks: &mut Checks) {
+    let expected = match rule {
+        Protection::Required => "required",
+        Protection::Optional => "required or not",
+    };
+    let found = if required { "required" } else { "not required" };
+    checks.note(code, expected, found, passed_if(required || rule == Protection::Optional));
+}
+
+fn tcb(product: &Product, claims: &SnpClaims, checks: &mut Checks) {
+    let mut note = |code, floor: &Tcb, found: &Tcb| {
+        let verdict = passed_if(found.is_at_least(floor));
+        checks.note(code, format!("at least {floor}"), found.to_string(), verdict);
+    };
+    note(&codes::SNP_TCB_COMMITTED, &product.committed, &claims.committed_tcb);
+    note(&codes::SNP_TCB_REPORTED, &product.reported, &claims.reported_tcb);
+    note(&codes::SNP_TCB_LAUNCH, &product.launch, &claims.launch_tcb);
+}
+
+fn firmware(rules: &Snp, product: Option<&Product>, claims: &SnpClaims, checks: &mut Checks) {
+    let state = |version: &FirmwareVersion, tcb: &Tcb| format!("version {version} with {tcb}");
+    let (current, committed) = (&claims.current_version, &claims.committed_version);
+    let same = current == committed && claims.current_tcb == claims.committed_tcb;
+    let expected = match rules.provisional_firmware {
+        Exposure::Denied => "the current firmware is the committed one",
+        Exposure::Accepted => "the current firmware may be provisional",
+    };
+    let found = if same {
+        format!("both {}", state(current, &claims.current_tcb))
+    } else {
+        format!("current {}, committed {}", state(current, &claims.current_tcb), state(committed, &claims.committed_tcb))
+    };
+    let verdict = passed_if(same || rules.provisional_firmware == Exposure::Accepted);
+    checks.note(&codes::SNP_PROVISIONAL_FIRMWARE, expected, found, verdict);
+    if let Some(least) = product.and_then(|product| product.firmware) {
+        let verdict = passed_if(*current >= least && *committed >= least);
+        let found = format!("current {current}, committed {committed}");
+        checks.note(&codes::SNP_FIRMWARE_VERSION, format!("at least {least}"), found, verdict);
+    }
+}
+
+fn host_data(rule: &HostData, claims: &SnpClaims, configuration: Option<&Digest>, checks: &mut Checks) {
+    let found = &claims.host_data;
+    let (expected, verdict) = match (rule, configuration) {
+        (HostData::AllZero, _) => ("all zero".to_owned(), passed_if(*found == [0; 32])),
+        (HostData::OneOf(list), _) => (format!("one of {}", list.in_hex()), passed_if(list.contains(found))),
+        (HostData::NotTrusted, _) => ("anything: host-data-not-trusted".to_owned(), Verdict::Passed),
+        (HostData::ConfigurationDigest, Some(digest)) => {
+            (format!("the configuration digest {digest}"), passed_if(found == digest.as_bytes()))
+        }
+        // Left out, and listed by `needs_situation`.
+        (HostData::ConfigurationDigest, None) => return,
+    };
+    checks.note(&codes::SNP_HOST_DATA, expected, hex::encode(found), verdict);
+}
+
+fn platform_info(rules: &Snp, found: u64, checks: &mut Checks) {
+    let (set, clear) = (rules.platform_info.must_be_set, rules.platform_info.must_be_clear);
+    if set != 0 {
+        checks.note(&codes::SNP_PLATFORM_SET, bit_names(set), bit_names(found), passed_if(found & set == set));
+    }
+    if clear != 0 {
+        checks.note(&codes::SNP_PLATFORM_CLEAR, format!("none of {}", bit_names(clear)), bit_names(found), passed_if(found & clear == 0));
+    }
+}
+
+/// The names of the bits of a PLATFORM_INFO value, and what is left in hex.
+fn bit_names(value: u64) -> String {
+    let mut names: Vec<String> = PLATFORM_BITS.iter().filter(|(bit, _)| value & bit != 0).map(|(_, name)| (*name).to_owned()).collect();
+    let unnamed = PLATFORM_BITS.iter().fold(value, |left, (bit, _)| left & !bit);
+    if unnamed != 0 {
+        names.push(format!("{unnamed:#x}"));
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn mitigations(code: &'static Code, mask: Option<u64>, claim: Option<u64>, checks: &mut Checks) {
+    let Some(mask) = mask else { return };
+    let found = claim.map_or("not reported".to_owned(), |vector| format!("{vector:#x}"));
+    let verdict = passed_if(claim.is_some_and(|vector| vector & mask == mask));
+    checks.note(code, format!("all bits of {mask:#x}"), found, verdict);
+}
+
+fn chip(rules: &Snp, claims: &SnpClaims, checks: &mut Checks) {
+    let vlek = claims.signing_key == SigningKeyKind::Vlek;
+    let expected = match rules.masked_chips {
+        Exposure::Denied => "a chip id, or a VLEK's report",
+        Exposure::Accepted => "a chip id or none",
+    };
+    let found = match (claims.chip_id, vlek) {
+        (Some(id), _) => hex::encode(id),
+        (None, true) => "none: a VLEK's report".to_owned(),
+        (None, false) => "none: masked".to_owned(),
+    };
+    let verdict = passed_if(claims.chip_id.is_some() || vlek || rules.masked_chips == Exposure::Accepted);
+    checks.note(&codes::SNP_CHIP_MASKED, expected, found.as_str(), verdict);
+    if let Some(list) = &rules.chips_allowed {
+        let verdict = passed_if(claims.chip_id.is_some_and(|id| list.contains(&id)));
+        checks.note(&codes::SNP_CHIP_ALLOWED, format!("one of {}", list.in_hex()), found.as_str(), verdict);
+    }
+    if let Some(list) = &rules.chips_denied {
+        // A chip that is not named cannot be shown to be off the list.
+        let verdict = passed_if(claims.chip_id.is_some_and(|id| !list.contains(&id)));
+        checks.note(&codes::SNP_CHIP_DENIED, format!("none of {}", list.in_hex()), found, verdict);
+    }
+}
+
+/// Rules on the provider that a VLEK was made for. They always run on a VLEK, so that one accepted without a list would be denied.
+fn csp(rules: &Snp, claim: Option<&str>, checks: &mut Checks) {
+    let found = claim.unwrap_or("none");
+    let names = |list: &List<String>| list.spell_out(Clone::clone);
+    let expected = rules.csps_allowed.as_ref().map_or("none".to_owned(), |list| format!("one of {}", names(list)));
+    let allowed = claim.zip(rules.csps_allowed.as_ref()).is_some_and(|(id, list)| list.contains(id));
+    checks.note(&codes::SNP_CSP_ALLOWED, expected, found, passed_if(allowed));
+    if let Some(list) = &rules.csps_denied {
+        let verdict = passed_if(claim.is_some_and(|id| !list.contains(id)));
+        checks.note(&codes::SNP_CSP_DENIED, format!("none of {}", names(list)), found, verdict);
+    }
+}
