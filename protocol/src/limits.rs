@@ -12,6 +12,15 @@ pub const MANIFEST: usize = 64 * 1024 * 1024;
 /// Files in one model: Hugging Face repositories stay below some thousand.
 pub const MANIFEST_FILES: usize = 100_000;
 
+/// One file of a model (bytes): 16 TiB, where ext4 with 4 KiB blocks ends.
+pub const MODEL_FILE: u64 = 1 << 44;
+
+/// A path inside a model (bytes): what S3 allows a key.
+pub const MODEL_PATH: usize = 1024;
+
+/// One segment of such a path (bytes): what Linux file systems allow (`NAME_MAX`).
+pub const MODEL_PATH_SEGMENT: usize = 255;
+
 /// An SNP attestation report, exactly (AMD 56860, table 23).
 pub const SNP_REPORT: usize = 1184;
 
@@ -44,3 +53,15 @@ pub const LOG_ENTRY: usize = 65_535;
 
 /// Hashes in one Merkle proof: a tree of 2^63 entries has 63 levels.
 pub const PROOF_HASHES: usize = 63;
+
+/// Signatures on one checkpoint: C2SP signed-note asks readers to accept at least 16; the log's own, its witnesses', with room.
+pub const LOG_SIGNATURES: usize = 32;
+
+/// One checkpoint (bytes): 16 signatures of nearly 5 kB each, which C2SP signed-note expects of post-quantum keys, in base64.
+pub const LOG_CHECKPOINT: usize = 128 * 1024;
+
+/// One proof as text (bytes): a checkpoint, and a line of 45 bytes for each of [`PROOF_HASHES`].
+pub const LOG_PROOF: usize = LOG_CHECKPOINT + 4 * 1024;
+
+/// The name of a log (bytes): a DNS name has at most 253, a path behind it some dozen.
+pub const LOG_ORIGIN: usize = 320;

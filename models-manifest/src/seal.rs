@@ -1,0 +1,162 @@
+//! Plaintext to sealed files: one pass over each, in constant memory.
+
+use protocol::dsse::SignedDocument;
+use protocol::ids::{Name, NoRandomness, Version, random_bytes};
+use protocol::keys::SigningKey;
+use protocol::limits;
+use std::io::{ErrorKind, Read};
+use zeroize::Zeroizing;
+
+use crate::cipher::{Backend, ChunkCipher};
+use crate::error::SealError;
+use crate::geometry::{Chunk, ChunkSize, Geometry};
+use crate::keys::{ModelKey, Salt, SealingId};
+use crate::manifest::{Contents, FileEntry, ManifestError};
+use crate::path::ModelPath;
+use crate::source::{Meter, RangeSink};
+use crate::tree::{Entry, Identity, TableBuilder, Tree};
+
+/// Where keys, ids and salts come from: the operating system; in this crate's tests, a counter, so that vectors stay the same.
+pub(crate) trait Entropy: Send {
+    fn draw(&mut self) -> Result<Zeroizing<[u8; 32]>, NoRandomness>;
+}
+
+/// The operating system.
+struct System;
+
+impl Entropy for System {
+    fn draw(&mut self) -> Result<Zeroizing<[u8; 32]>, NoRandomness> {
+        random_bytes().map(Zeroizing::new)
+    }
+}
+
+/// One act of sealing: a fresh model key and id, under which files are sealed one after the other.
+pub struct Sealing {
+    id: SealingId,
+    key: ModelKey,
+    chunk_size: ChunkSize,
+    backend: Backend,
+    entropy: Box<dyn Entropy>,
+    buffer: Vec<u8>,
+}
+
+/// What sealing made, beside the files.
+pub struct Sealed {
+    /// The secret to wrap for the broker. Whoever drops it has sealed for nobody.
+    pub key: ModelKey,
+    /// The signed manifest; its digest goes into the model's statement.
+    pub document: SignedDocument,
+    /// What the manifest says.
+    pub contents: Contents,
+}
+
+impl Sealing {
+    /// Draws a model key and an id.
+    ///
+    /// # Errors
+    /// [`SealError::NoRandomness`] where the operating system has no random bytes.
+    pub fn begin(chunk_size: ChunkSize, backend: Backend) -> Result<Self, SealError> {
+        Self::begin_with(chunk_size, backend, Box::new(System))
+    }
+
+    pub(crate) fn begin_with(chunk_size: ChunkSize, backend: Backend, mut entropy: Box<dyn Entropy>) -> Result<Self, SealError> {
+        let key = ModelKey::from_bytes(entropy.draw()?);
+        let id = SealingId::from_bytes(first_half(&*entropy.draw()?));
+        Ok(Self { id, key, chunk_size, backend, entropy, buffer: Vec::new() })
+    }
+
+    /// Seals one file: `size` bytes from `source`, which must end there. Each call draws a new salt, and with it the file has a
+    /// new key: an attempt that failed is repeated by calling again, and what it wrote is worthless.
+    ///
+    /// # Errors
+    /// [`SealError::SourceChanged`] where the source is shorter or longer; [`SealError::Manifest`] where the file is too large;
+    /// [`SealError::Io`] from source and sink; [`SealError::Cancelled`].
+    pub fn file(
+        &mut self,
+        path: &ModelPath,
+        size: u64,
+        source: &mut dyn Read,
+        sink: &mut dyn RangeSink,
+        meter: &mut Meter<'_>,
+    ) -> Result<FileEntry, SealError> {
+        let too_large = |error| ManifestError::FileTooLarge { path: path.to_string(), error };
+        let geometry = Geometry::new(size, self.chunk_size).map_err(too_large)?;
+        let salt = Salt::from_bytes(*self.entropy.draw()?);
+        let cipher = self.backend.cipher(self.key.file_key(&self.id, path, &salt)?)?;
+        let tree = Tree::new(Identity::new(&self.id, path, &salt, geometry));
+        let mut table = TableBuilder::new(tree.clone());
+        let mut table_at = geometry.size();
+        let mut write = |offset: u64, bytes: &[u8]| {
+            sink.write_at(offset, bytes).map_err(|error| SealError::Io { action: "write the sealed", path: path.to_string(), error })
+        };
+        for chunk in geometry.iter() {
+            let entry = self.seal_chunk(path, chunk, &*cipher, &tree, source)?;
+            write(chunk.offset, &self.buffer)?;
+            if let Some(block) = table.push(&entry) {
+                write(table_at, &block)?;
+                table_at = table_at.saturating_add(u64::try_from(block.len()).unwrap_or(u64::MAX));
+            }
+            meter.advance(path, chunk.length, chunk.end(), size)?;
+        }
+        expect_end(path, source)?;
+        let (block, root) = table.finish();
+        if !block.is_empty() {
+            write(table_at, &block)?;
+        }
+        Ok(FileEntry::new(path.clone(), geometry, salt, root))
+    }
+
+    /// Reads a chunk into the buffer and encrypts it there.
+    fn seal_chunk(
+        &mut self,
+        path: &ModelPath,
+        chunk: Chunk,
+        cipher: &dyn ChunkCipher,
+        tree: &Tree,
+        source: &mut dyn Read,
+    ) -> Result<Entry, SealError> {
+        self.buffer.resize(chunk.length, 0);
+        source.read_exact(&mut self.buffer).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => SealError::SourceChanged { path: path.clone() },
+            _ => SealError::Io { action: "read", path: path.to_string(), error },
+        })?;
+        let tag = cipher.seal(chunk.position, &mut self.buffer)?;
+        Ok(Entry { tag, hash: tree.chunk_hash(&self.buffer) })
+    }
+
+    /// Ends the sealing: signs the manifest over `files`, in any order, each of which [`Self::file`] made.
+    ///
+    /// # Errors
+    /// [`SealError::Manifest`] where the files together break its rules; [`SealError::ManifestTooLarge`]; [`SealError::Document`].
+    pub fn finish(self, name: Name, version: Version, files: Vec<FileEntry>, signer: &SigningKey) -> Result<Sealed, SealError> {
+        let commitment = self.key.commitment(&self.id)?;
+        let contents = Contents::new(name, version, self.id, commitment, files)?;
+        let document = contents.sign(signer)?;
+        let found = document.to_json().len();
+        if found > limits::MANIFEST {
+            return Err(SealError::ManifestTooLarge { limit: limits::MANIFEST, found });
+        }
+        Ok(Sealed { key: self.key, document, contents })
+    }
+}
+
+/// The first 16 of 32 bytes.
+fn first_half(bytes: &[u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    for (to, from) in half.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    half
+}
+
+/// The source must have nothing more.
+fn expect_end(path: &ModelPath, source: &mut dyn Read) -> Result<(), SealError> {
+    loop {
+        match source.read(&mut [0]) {
+            Ok(0) => return Ok(()),
+            Ok(_) => return Err(SealError::SourceChanged { path: path.clone() }),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(SealError::Io { action: "read", path: path.to_string(), error }),
+        }
+    }
+}
