@@ -1,0 +1,143 @@
+//! The verdict as people read it.
+
+use attestation::{PlatformClaims, SnpClaims};
+use policies::{Check, Verdict as CheckVerdict};
+use protocol::ids::AnchorClass;
+
+use super::verdict::{Answer, PolicyVerdict, Verdict};
+use crate::console::{Console, Tone};
+
+/// Prints everything: steps, claims, the policy's checks, the answer.
+pub(super) fn print(verdict: &Verdict, console: &mut Console<'_>) {
+    let anchors = match verdict.anchors {
+        AnchorClass::Vendor => "vendor (compiled in)".to_owned(),
+        AnchorClass::Test => console.paint(Tone::Warning, "TEST ROOTS"),
+    };
+    console.fields("", [("anchors", anchors), ("at", verdict.at.to_string())]);
+    console.line("");
+    for step in &verdict.steps {
+        print_step(step.number, Mark::Passed, step.name, &step.compared, console);
+    }
+    if let Some(rejection) = &verdict.rejection {
+        print_step(rejection.step, Mark::Failed, rejection.name, &rejection.detail, console);
+    }
+    if let Some(PlatformClaims::Snp(claims)) = &verdict.claims {
+        console.line("");
+        console.fields("  ", snp(claims));
+    }
+    if let Some(policy) = &verdict.policy {
+        console.line("");
+        print_policy(policy, console);
+    }
+    console.line("");
+    let answer = match verdict.verdict {
+        Answer::Genuine if verdict.policy.is_some() => console.paint(Tone::Good, "genuine, and permitted by the policy"),
+        Answer::Genuine => console.paint(Tone::Good, "genuine"),
+        Answer::Rejected => console.paint(Tone::Bad, "rejected"),
+        Answer::Denied => console.paint(Tone::Bad, "genuine, and denied by the policy"),
+    };
+    console.line(answer);
+}
+
+#[derive(Clone, Copy)]
+enum Mark {
+    Passed,
+    Failed,
+}
+
+impl Mark {
+    fn paint(self, console: &Console<'_>) -> String {
+        match self {
+            Self::Passed => console.paint(Tone::Good, "ok  "),
+            Self::Failed => console.paint(Tone::Bad, "FAIL"),
+        }
+    }
+}
+
+fn print_step(number: u8, mark: Mark, name: &str, compared: &str, console: &mut Console<'_>) {
+    let width = attestation::STEPS.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let mark = mark.paint(console);
+    console.line(format!("{number:>2}  {mark}  {name:width$}  {compared}"));
+}
+
+fn print_policy(policy: &PolicyVerdict, console: &mut Console<'_>) {
+    let width = policy.checks.iter().map(|check| check.code.len()).max().unwrap_or(0);
+    for Check { code, expected, found, verdict } in &policy.checks {
+        match verdict {
+            CheckVerdict::Passed => {
+                let mark = Mark::Passed.paint(console);
+                console.line(format!("    {mark}  {code:width$}  {found}"));
+            }
+            CheckVerdict::Failed => {
+                let mark = Mark::Failed.paint(console);
+                console.line(format!("    {mark}  {code:width$}  expected {expected}"));
+                console.line(format!("    {:4}  {:width$}  found    {found}", "", ""));
+            }
+        }
+    }
+    if !policy.left_out.is_empty() {
+        let left_out = policy.left_out.join(", ");
+        let note = console.paint(Tone::Warning, &format!("not asked, for want of a guest's session: {left_out}"));
+        console.line(format!("    {note}"));
+    }
+}
+
+/// The claims by name.
+fn snp(claims: &SnpClaims) -> Vec<(&'static str, String)> {
+    let policy = &claims.guest_policy;
+    let bits = [
+        ("smt", policy.smt),
+        ("migrate-ma", policy.migrate_ma),
+        ("DEBUG", policy.debug),
+        ("single-socket", policy.single_socket),
+        ("cxl", policy.cxl),
+        ("mem-aes-256-xts", policy.mem_aes_256_xts),
+        ("rapl-disabled", policy.rapl_disabled),
+        ("ciphertext-hiding", policy.ciphertext_hiding),
+        ("page-swap-disabled", policy.page_swap_disabled),
+    ];
+    let set: Vec<&str> = bits.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
+    let stepping = claims.stepping.as_deref().map(|stepping| format!("-{stepping}")).unwrap_or_default();
+    let mut fields = vec![
+        ("report version", claims.version.to_string()),
+        ("product", format!("{}{stepping}", claims.product)),
+        ("signed by", claims.signing_key.to_string()),
+        ("measurement", hex(&claims.measurement)),
+        ("report data", hex(&claims.report_data)),
+        ("host data", hex(&claims.host_data)),
+        ("vmpl", claims.vmpl.to_string()),
+        ("guest policy", format!("{:#x}, abi {}.{}: {}", policy.raw, policy.abi_major, policy.abi_minor, listed(&set))),
+        ("guest svn", claims.guest_svn.to_string()),
+        ("family id", hex(&claims.family_id)),
+        ("image id", hex(&claims.image_id)),
+        ("id key digest", hex(&claims.id_key_digest)),
+        ("author key digest", claims.author_key_digest.map_or_else(|| "none".to_owned(), |digest| hex(&digest))),
+        ("platform info", format!("{:#x}", claims.platform_info)),
+        ("current tcb", claims.current_tcb.to_string()),
+        ("reported tcb", claims.reported_tcb.to_string()),
+        ("committed tcb", claims.committed_tcb.to_string()),
+        ("launch tcb", claims.launch_tcb.to_string()),
+        ("firmware", format!("{}, committed {}", claims.current_version, claims.committed_version)),
+    ];
+    if let (Some(launch), Some(current)) = (claims.launch_mitigations, claims.current_mitigations) {
+        fields.push(("mitigations", format!("launch {launch:#x}, current {current:#x}")));
+    }
+    fields.extend([
+        ("report id", hex(&claims.report_id)),
+        ("migration agent", hex(&claims.report_id_ma)),
+        ("chip", claims.chip_id.map_or_else(|| "not named".to_owned(), |chip| hex(&chip))),
+    ]);
+    if let Some(provider) = &claims.csp_id {
+        fields.push(("cloud provider", provider.clone()));
+    }
+    fields.extend([("revocation", claims.revocation.to_string()), ("second opinion", claims.second_opinion.to_string())]);
+    fields
+}
+
+fn listed(names: &[&str]) -> String {
+    if names.is_empty() { "nothing allowed, nothing required".to_owned() } else { names.join(", ") }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

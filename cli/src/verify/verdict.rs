@@ -1,0 +1,168 @@
+//! What `verify` found, in the shape of its JSON; README.md of this crate documents it.
+
+use attestation::{GenuineEvidence, PlatformClaims, Rejected, Step};
+use policies::{Check, Policy};
+use protocol::ids::AnchorClass;
+use protocol::time::UnixTime;
+use serde::Serialize;
+
+use crate::failure::Exit;
+
+/// The three answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Answer {
+    /// Genuine, and permitted where a policy was asked.
+    Genuine,
+    /// Not genuine, or not well formed.
+    Rejected,
+    /// Genuine, and the policy says no.
+    Denied,
+}
+
+/// Everything about one judgement.
+#[derive(Debug, Serialize)]
+pub(super) struct Verdict {
+    /// The answer.
+    pub(super) verdict: Answer,
+    /// Under whose roots.
+    pub(super) anchors: AnchorClass,
+    /// The time of judging.
+    pub(super) at: UnixTime,
+    /// The steps that passed; all of them where the evidence is genuine.
+    pub(super) steps: Vec<Step>,
+    /// The step that did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rejection: Option<RejectedStep>,
+    /// What the evidence proves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claims: Option<PlatformClaims>,
+    /// What the policy says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<PolicyVerdict>,
+    /// The codes of whatever failed: one of a rejection, or every failing check of the policy.
+    pub(super) reason: Vec<&'static str>,
+}
+
+/// The step that rejected the evidence.
+#[derive(Debug, Serialize)]
+pub(super) struct RejectedStep {
+    /// A stable code.
+    pub(super) code: &'static str,
+    /// The number of the step.
+    pub(super) step: u8,
+    /// The step's name.
+    pub(super) name: &'static str,
+    /// What was expected and found.
+    pub(super) detail: String,
+}
+
+/// What the policy says of genuine evidence.
+#[derive(Debug, Serialize)]
+pub(super) struct PolicyVerdict {
+    /// Whether every check passed.
+    pub(super) verdict: PolicyAnswer,
+    /// Every check that ran.
+    pub(super) checks: Vec<Check>,
+    /// The codes of the rules that evidence alone cannot answer: they need a guest's session.
+    pub(super) left_out: Vec<&'static str>,
+}
+
+/// A policy's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PolicyAnswer {
+    /// Every check that ran passed.
+    Permitted,
+    /// At least one failed.
+    Denied,
+}
+
+impl PolicyVerdict {
+    fn new(policy: &Policy, claims: &PlatformClaims, at: UnixTime) -> Self {
+        let checks = policy.examine(claims, None, at);
+        let passed = !checks.is_empty() && checks.iter().all(|check| check.verdict == policies::Verdict::Passed);
+        let verdict = if passed { PolicyAnswer::Permitted } else { PolicyAnswer::Denied };
+        Self { verdict, checks, left_out: policy.left_out() }
+    }
+
+    pub(super) fn is_denied(&self) -> bool {
+        self.verdict == PolicyAnswer::Denied
+    }
+
+    fn failing(&self) -> Vec<&'static str> {
+        let failing = self.checks.iter().filter(|check| check.verdict == policies::Verdict::Failed);
+        failing.map(|check| check.code).collect()
+    }
+}
+
+impl Verdict {
+    /// From what the verifier said, and the policy where one is asked.
+    pub(super) fn new(anchors: AnchorClass, at: UnixTime, judged: Result<GenuineEvidence, Rejected>, policy: Option<&Policy>) -> Self {
+        match judged {
+            Ok(genuine) => Self::genuine(anchors, at, &genuine, policy),
+            Err(rejected) => Self::rejected(anchors, at, rejected),
+        }
+    }
+
+    fn rejected(anchors: AnchorClass, at: UnixTime, rejected: Rejected) -> Self {
+        let Rejected { rejection, passed } = rejected;
+        let (code, step) = (rejection.code(), rejection.step());
+        let name = usize::from(step).checked_sub(1).and_then(|index| attestation::STEPS.get(index)).copied().unwrap_or_default();
+        let failed = RejectedStep { code, step, name, detail: rejection.to_string() };
+        Self {
+            verdict: Answer::Rejected,
+            anchors,
+            at,
+            steps: passed,
+            rejection: Some(failed),
+            claims: None,
+            policy: None,
+            reason: vec![code],
+        }
+    }
+
+    fn genuine(anchors: AnchorClass, at: UnixTime, genuine: &GenuineEvidence, policy: Option<&Policy>) -> Self {
+        let policy = policy.map(|policy| PolicyVerdict::new(policy, genuine.platform(), at));
+        let denied = policy.as_ref().is_some_and(PolicyVerdict::is_denied);
+        Self {
+            verdict: if denied { Answer::Denied } else { Answer::Genuine },
+            anchors,
+            at,
+            steps: genuine.steps().to_vec(),
+            rejection: None,
+            claims: Some(genuine.platform().clone()),
+            reason: policy.as_ref().map(PolicyVerdict::failing).unwrap_or_default(),
+            policy,
+        }
+    }
+
+    /// The exit code of the answer.
+    pub(super) const fn exit(&self) -> Exit {
+        match self.verdict {
+            Answer::Genuine => Exit::Done,
+            Answer::Rejected => Exit::Failed,
+            Answer::Denied => Exit::Denied,
+        }
+    }
+}
+
+/// What may help against a rejection, where something may.
+pub(super) fn hint(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "snp-report-length" => {
+            "an SNP report has exactly 1184 bytes; a vTPM quote, a TDX quote or a text form of a report is something else"
+        }
+        "snp-report-version" => "is this an SNP report? a report inside another structure must be cut out first",
+        "snp-certificate-table" => "a certificate table may follow the report; any other bytes behind it are refused",
+        "snp-leaf-missing" => "give the chip's VCEK or the provider's VLEK with --cert, or the host's table with --cert-table",
+        "snp-leaf-kind" => "a report under a VLEK needs the provider's VLEK, one under a VCEK the chip's VCEK",
+        "snp-intermediate-missing" => "give the ASK or ASVK with --cert",
+        "snp-chain-not-yet-valid" | "snp-chain-expired" => "to judge evidence as of its own time, add --at",
+        "snp-chain-unknown-issuer" => "evidence of a soft platform is judged under its own roots, with --anchors",
+        "snp-tcb-mismatch" | "snp-chip-id-mismatch" => "this certificate is of another chip or of another firmware level than the report",
+        "snp-authority-revoked" => "the authority was revoked by AMD; get the chip's certificate anew from its key distribution service",
+        "snp-report-data" => "the evidence is genuine or not apart from this; without --report-data it is not compared",
+        _ => return None,
+    })
+}
