@@ -11,6 +11,8 @@
 //! | [`keys`] | Ed25519 keys and their text forms |
 //! | [`transcript`] | what the report data of an attestation report binds |
 //! | [`challenge`] | the challenge that any replica can check |
+//! | [`admin`] | what operators and publishers ask a broker |
+//! | [`entries`] | what stands in the audit log |
 //! | [`messages`] | the release request and its answer |
 //! | [`hpke`] | the one suite: X-Wing, HKDF-SHA256, AES-256-GCM |
 //! | [`dsse`] | signed documents |
@@ -21,17 +23,19 @@
 //! | [`time`] | seconds since 1970 as an argument |
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
 
+pub mod admin;
 pub mod challenge;
 pub mod documents;
 pub mod dsse;
 pub mod encoding;
+pub mod entries;
 pub mod envelope;
 pub mod hpke;
 pub mod ids;
 pub mod keyfile;
 pub mod keys;
 pub mod limits;
-// pub mod log;
-// pub mod messages;
+pub mod log;
+pub mod messages;
 pub mod time;
 pub mod transcript;

@@ -65,3 +65,12 @@ pub const LOG_PROOF: usize = LOG_CHECKPOINT + 4 * 1024;
 
 /// The name of a log (bytes): a DNS name has at most 253, a path behind it some dozen.
 pub const LOG_ORIGIN: usize = 320;
+
+/// One HTTP answer of a broker (bytes): [`ASKS`] secrets of [`SECRET`] bytes are 2 MiB, and base64 three times over makes 4.8 MiB of them.
+pub const REPLY_BODY: usize = 9 * 1024 * 1024;
+
+/// One message to or from the evidence agent (bytes): a report with a 16 KiB certificate table in base64, or a 1216-byte key; with room for GPU evidence later.
+pub const AGENT_MESSAGE: usize = 256 * 1024;
+
+/// Connections that the evidence agent serves at a time on one socket; the device behind it serves one at a time anyway.
+pub const AGENT_CONNECTIONS: usize = 8;

@@ -1,0 +1,175 @@
+//! What operators and publishers ask a broker over its administrative interface. No secret ever crosses it: records come
+//! sealed ([`crate::envelope::RecordFile`]), everything else is a signed document or a view.
+//!
+//! | HTTP | body | answer |
+//! | --- | --- | --- |
+//! | `PUT /v1/records` | [`crate::envelope::RecordFile`] | [`Accepted`] |
+//! | `GET /v1/records` | | a list of [`RecordSummary`] |
+//! | `PUT /v1/policies` | a signed [`crate::documents::PolicyBody`] | [`Accepted`] |
+//! | `GET /v1/policies/NAME` | | the signed policy |
+//! | `PUT /v1/revocations` | a signed [`crate::documents::RevocationsBody`] | [`Accepted`] |
+//! | `GET /v1/revocations` | | a list of signed documents, one an authority |
+//! | `GET /v1/decisions/ID` | | [`Explanation`] |
+//!
+//! All of them want `Authorization: Bearer TOKEN`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::documents::Kind;
+use crate::entries::Verdict;
+use crate::ids::{AnchorClass, DecisionId, Digest, Name, Platform, Role, Version};
+use crate::keys::PublicKey;
+use crate::messages::{Item, Purpose};
+use crate::time::UnixTime;
+
+/// A document was taken and stands in the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    /// The document's digest.
+    pub document: Digest,
+    /// The index of the log entry about it.
+    pub entry: u64,
+    /// The digest of the whole active document set behind it.
+    pub documents: Digest,
+}
+
+/// One record, as `portcullis list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordSummary {
+    /// What it releases.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: Version,
+    /// The policy that decides about it.
+    pub policy: Name,
+    /// Whether a policy of that name by the authority that the statement demands is there.
+    pub policy_present: bool,
+    /// Who signed the statement.
+    pub publisher: PublicKey,
+    /// The statement's digest.
+    pub statement: Digest,
+    /// The digest of the model's signed manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+    /// Why it is revoked, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+}
+
+/// Everything about one decision: what the operator sees and the guest does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explanation {
+    /// Its number.
+    pub decision: DecisionId,
+    /// The broker's time of deciding.
+    pub at: UnixTime,
+    /// The class of roots.
+    pub anchors: AnchorClass,
+    /// The request's digest, where a request could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Digest>,
+    /// What became of it.
+    pub ending: Ending,
+}
+
+/// The two ways a request can end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ending {
+    /// Nothing was verified: kept in memory for a while, counted in the log.
+    Rejected {
+        /// The stable code.
+        code: String,
+        /// What was expected and found.
+        detail: String,
+        /// What may help.
+        hint: String,
+    },
+    /// The evidence is genuine, and each item was decided about.
+    Decided {
+        /// The index of its entry in the audit log.
+        entry: u64,
+        /// Whether to release or only to decide.
+        purpose: Purpose,
+        /// The kind of confidential VM.
+        platform: Platform,
+        /// For whom in the VM the evidence spoke.
+        role: Role,
+        /// The digest of the guest's configuration.
+        configuration: Digest,
+        /// The id of the guest's HPKE key.
+        guest: Digest,
+        /// SHA-256 of the evidence.
+        evidence: Digest,
+        /// What the evidence proves, by name.
+        claims: Vec<Claim>,
+        /// One an item.
+        items: Vec<ExplainedItem>,
+    },
+}
+
+/// One claim, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// What was decided about one item, and every check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainedItem {
+    /// What was asked for, with the version that was found.
+    pub item: Item,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The policy that decided, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyReference>,
+    /// Every check that ran.
+    pub checks: Vec<ExplainedCheck>,
+}
+
+/// A policy document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyReference {
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: Version,
+    /// Its digest.
+    pub document: Digest,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainedCheck {
+    /// A stable code.
+    pub code: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+    /// Whether it passed.
+    pub verdict: CheckVerdict,
+}
+
+/// Whether a check passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckVerdict {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+}
