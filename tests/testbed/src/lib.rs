@@ -4,10 +4,12 @@
 //! cannot agree with itself. Everything is deterministic: the same settings give the same bytes in every process.
 //!
 //! * [`snp`]: an AMD SEV-SNP machine: ARK, ASK, ASVK, VCEK, VLEK, revocation lists, attestation reports, certificate tables.
+//! * [`configfs`]: a fake configfs-tsm over FUSE, serving such a machine's reports to one guest.
 //! * [`model`]: a small model folder in Hugging Face's layout.
 //! * [`rsa`]: the committed test keys and the RSASSA-PSS signatures under them.
 //! * [`der`]: the few DER encodings that certificates need.
 
+pub mod configfs;
 pub mod der;
 pub mod model;
 pub mod rsa;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use testbed::snp::{Authority, Leaf, Line, Root, SoftPlatform};
+use testbed::rsa::{Hash, PssParameters};
+use testbed::snp::{Authority, BasicConstraints, Certificate, Leaf, Line, Root, SignatureState, SoftPlatform};
 
 /// Runs OpenSSL; `None` when it is not installed.
 fn openssl(arguments: &[&str]) -> Option<Output> {
@@ -125,6 +126,43 @@ fn a_report_verifies_under_the_key_of_its_certificate() {
             assert!(verify(0), "{line:?} {leaf:?}");
             assert!(!verify(1), "{line:?} {leaf:?}: one bit of report data flipped");
         }
+    }
+}
+
+#[test]
+fn a_signature_follows_the_parameters_that_it_names() {
+    let platform = SoftPlatform::new(Line::Milan);
+    let files = Files::of(&platform);
+    for (hash, mask_hash, salt_length) in [
+        (Hash::Sha256, Hash::Sha256, 32),
+        (Hash::Sha384, Hash::Sha384, 32),
+        (Hash::Sha512, Hash::Sha256, 64),
+        (Hash::Sha384, Hash::Sha384, 0),
+    ] {
+        let parameters = PssParameters { hash, mask_hash, salt_length, ..PssParameters::AMD };
+        let ask = pem(files.folder.path(), "weak", "CERTIFICATE", &platform.ask_with(|ask| ask.parameters = parameters.clone()));
+        let Some(output) = openssl(&["verify", "-CAfile", &files.ark, &ask]) else { return };
+        assert!(output.status.success(), "{parameters:?}: {}", verdict(&output));
+    }
+}
+
+#[test]
+fn openssl_sees_what_was_made_wrong_in_an_ask() {
+    type Change = fn(&mut Certificate);
+    let wrong: [(&str, Change); 6] = [
+        ("certificate has expired", |ask| ask.valid.not_after = ask.valid.not_before + 1),
+        ("certificate is not yet valid", |ask| ask.valid.not_before = ask.valid.not_after),
+        ("invalid CA certificate", |ask| ask.set_basic_constraints(BasicConstraints::NotAuthority)),
+        ("invalid CA certificate", |ask| ask.set_key_usage(&[6])),
+        ("certificate signature failure", |ask| ask.signature = SignatureState::Flipped),
+        ("unable to get local issuer certificate", |ask| ask.subject.common_name = "SEV-Rome".to_owned()),
+    ];
+    let platform = SoftPlatform::new(Line::Milan);
+    let files = Files::of(&platform);
+    for (complaint, change) in wrong {
+        let ask = pem(files.folder.path(), "wrong", "CERTIFICATE", &platform.ask_with(change));
+        let Some(output) = openssl(&["verify", "-CAfile", &files.ark, "-untrusted", &ask, &files.vcek]) else { return };
+        assert!(verdict(&output).contains(complaint), "expected {complaint}: {}", verdict(&output));
     }
 }
 
