@@ -1,14 +1,56 @@
 //! Evidence bytes become verified claims, or a [`Rejection`] that names the check.
+//!
+//! This crate is pure: bytes and a time in, a named value or a named reason out. It has no clock, no I/O, no runtime, no logging.
+//! Our own verifier decides; an independent parser has to agree with it ([`SecondOpinion`]).
+//!
+//! [`verify`] is for a release: the report data must answer the session's [`Transcript`], and the result is a [`VerifiedClaims`].
+//! [`judge`] is for people and tests: the result is a [`GenuineEvidence`], which nothing is released on.
+//!
+//! # The steps
+//! AMD SEV-SNP evidence passes these, in this order. Each has rejections of its own ([`Rejection::step`]).
+//!
+//! | step | what it checks |
+//! | --- | --- |
+//! | 1 format | report of exactly 1184 bytes, version 2 to 5, VMPL 0 to 3, every reserved field zero; sizes and counts within limits |
+//! | 2 signature algorithm and signing key | ECDSA P-384 with SHA-384, by a VCEK or a VLEK, chip key not masked |
+//! | 3 product line | CPUID family and model are of a line whose root is in force (version 2 has none: step 4 names the line) |
+//! | 4 leaf certificate | common name, issuer, productName, structVersion, HWID or CSP_ID, each extension once and none unknown, P-384 key |
+//! | 5 chain to the pinned root | leaf, ASK or ASVK, pinned ARK: names, RSASSA-PSS parameters, signatures, CA flags, key usage, path length, validity |
+//! | 6 revocation | no list of the root names the ASK or ASVK; how fresh the lists are is a claim, [`Revocation`] |
+//! | 7 signature | over the received bytes; r and s within range, every unused byte zero |
+//! | 8 TCB of the signing key | unused TCB bytes zero; the certificate's SPLs are REPORTED_TCB, part by part; spl4 to spl7 zero |
+//! | 9 chip identity | HWID of the VCEK is CHIP_ID; a report without chip id, or under a VLEK, proves no chip |
+//! | 10 report data | exactly the 64 bytes that the transcript asks for |
+//! | 11 guest policy, structure | bit 17 set, reserved bits clear |
+//! | 12 TCB relations | CURRENT_TCB not below REPORTED_TCB, nor below COMMITTED_TCB |
+//! | 13 platform info, structure | no unknown bit |
+//! | 14 second opinion | the `sev` crate's parser reads the same in every field that a policy can read |
+//!
+//! What is *allowed* (measurements, debug, minimum TCB, VMPL, host data, chips) is policy and not decided here.
+//!
+//! # Trusted and not trusted
+//! Trusted: the roots in [`Anchors`], the time that the caller gives, and no more. Not trusted: every byte of evidence and collateral. A
+//! certificate that the attester brings is a cache entry: a chain counts because it ends in a pinned root, wherever it came from.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
 
 mod claims;
+mod evidence;
 mod rejection;
+mod snp;
+mod steps;
 
 pub use claims::{
     FirmwareVersion, GenuineEvidence, GuestPolicy, PlatformClaims, ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind,
     SnpClaims, Step, Tcb, VerifiedClaims,
 };
+pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
+pub use snp::anchors::Anchors;
+pub use snp::chain::{ChainCache, ChainKey, NoCache, VerifiedChain};
+
+use protocol::time::UnixTime;
+use protocol::transcript::Transcript;
+use steps::Steps;
 
 /// The names of the steps, in order: step 1 is the first.
 pub const STEPS: [&str; 14] = [
@@ -27,3 +69,64 @@ pub const STEPS: [&str; 14] = [
     "platform info, structure",
     "second opinion",
 ];
+
+/// Verifies that `evidence` is genuine at `at` and answers `transcript`. The only way to [`VerifiedClaims`].
+///
+/// `cache` keeps chains that passed; [`NoCache`] keeps none. A kept chain is judged again at `at` on every use.
+///
+/// # Errors
+/// The [`Rejection`] of the first step that says no.
+pub fn verify(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    anchors: &Anchors,
+    transcript: &Transcript,
+    cache: &dyn ChainCache,
+    at: UnixTime,
+) -> Result<VerifiedClaims, Rejection> {
+    if transcript.platform != evidence.platform() {
+        return Err(Rejection::PlatformMismatch { expected: transcript.platform, found: evidence.platform() });
+    }
+    let expected = ReportDataRule::Exactly(transcript.report_data());
+    let platform = match evidence {
+        Evidence::Snp(evidence) => {
+            PlatformClaims::Snp(snp::judge(evidence, collateral, anchors, &expected, cache, at, &mut Steps::Unread)?)
+        }
+    };
+    Ok(VerifiedClaims::new(platform, transcript.clone(), anchors.class(), at))
+}
+
+/// Judges `evidence` at `at` without a session: good for data, not for a release.
+///
+/// # Errors
+/// The [`Rejection`] of the first step that says no. [`judge_with_steps`] also gives the steps before it.
+pub fn judge(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    anchors: &Anchors,
+    expected: ReportDataRule,
+    at: UnixTime,
+) -> Result<GenuineEvidence, Rejection> {
+    judge_with_steps(evidence, collateral, anchors, expected, at).map_err(|rejected| rejected.rejection)
+}
+
+/// Like [`judge`], for people: a rejection comes with the steps that had passed.
+///
+/// # Errors
+/// [`Rejected`]: the rejection of the first step that says no, and the steps before it.
+pub fn judge_with_steps(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    anchors: &Anchors,
+    expected: ReportDataRule,
+    at: UnixTime,
+) -> Result<GenuineEvidence, Rejected> {
+    let mut steps = Steps::Noted(Vec::with_capacity(STEPS.len()));
+    let judged = match evidence {
+        Evidence::Snp(evidence) => snp::judge(evidence, collateral, anchors, &expected, &NoCache, at, &mut steps).map(PlatformClaims::Snp),
+    };
+    match judged {
+        Ok(platform) => Ok(GenuineEvidence::new(platform, anchors.class(), steps.into_noted())),
+        Err(rejection) => Err(Rejected { rejection, passed: steps.into_noted() }),
+    }
+}
