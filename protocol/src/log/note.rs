@@ -317,7 +317,9 @@ mod tests {
         assert_eq!(refusal(NOTE.trim_end()), NoteError::NoFinalNewline);
         assert_eq!(refusal("text\n\n"), NoteError::NoFinalNewline);
         assert_eq!(refusal("text\n\n\n"), NoteError::NoFinalNewline);
-        for bad in ["-", "\u{2014}", "\u{2014} name", "\u{2014}  AAAAAAA=", "\u{2014} a+b AAAAAAA=", "\u{2014} name AAAAAA==", "\u{2014} name !"] {
+        for bad in
+            ["-", "\u{2014}", "\u{2014} name", "\u{2014}  AAAAAAA=", "\u{2014} a+b AAAAAAA=", "\u{2014} name AAAAAA==", "\u{2014} name !"]
+        {
             assert_eq!(refusal(&format!("{NOTE}{bad}\n")), NoteError::SignatureLine { number: 2 }, "{bad}");
         }
         assert!(open(&format!("{NOTE}\u{2014} name AAAAAAA=\n"), &keys).is_ok());

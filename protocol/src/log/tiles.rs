@@ -471,7 +471,9 @@ mod tests {
 
     #[test]
     fn every_node_lies_in_one_tile() {
-        for (level, index, tile) in [(0, 0, (0, 0)), (0, 256, (0, 1)), (7, 1, (0, 0)), (7, 2, (0, 1)), (8, 0, (1, 0)), (8, 256, (1, 1)), (15, 5, (1, 2))] {
+        for (level, index, tile) in
+            [(0, 0, (0, 0)), (0, 256, (0, 1)), (7, 1, (0, 0)), (7, 2, (0, 1)), (8, 0, (1, 0)), (8, 256, (1, 1)), (15, 5, (1, 2))]
+        {
             assert_eq!(TileId::holding(Node { level, index }), TileId { level: tile.0, index: tile.1 }, "{level} {index}");
         }
     }

@@ -392,7 +392,8 @@ mod tests {
         for level in 0..64 {
             for index in 0..80u64 {
                 let end = index.checked_add(1).and_then(|end| end.checked_mul(1u64 << level)).filter(|end| *end <= 70);
-                let expected = end.map(|end| by_definition(&leaves[usize::try_from(index << level).unwrap()..usize::try_from(end).unwrap()]));
+                let expected =
+                    end.map(|end| by_definition(&leaves[usize::try_from(index << level).unwrap()..usize::try_from(end).unwrap()]));
                 assert_eq!(tree.hash(Node { level, index }), expected, "{level} {index}");
             }
         }

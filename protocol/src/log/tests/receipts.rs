@@ -99,7 +99,10 @@ fn an_altered_receipt_is_refused_by_name() {
     assert_eq!(refusal(&receipt, many(60)), LogError::NotIncluded(ProofError::ExtraHash));
 
     assert_eq!(refusal(&receipt, |text| text.split_once("\n\n").unwrap().0.to_owned()), LogError::NoCheckpoint);
-    assert_eq!(refusal(&receipt, |text| format!("{text}{}", "\n".repeat(limits::LOG_PROOF))), LogError::TooLong { found: receipt.proof.len() + limits::LOG_PROOF });
+    assert_eq!(
+        refusal(&receipt, |text| format!("{text}{}", "\n".repeat(limits::LOG_PROOF))),
+        LogError::TooLong { found: receipt.proof.len() + limits::LOG_PROOF }
+    );
     let no_final_newline = LogError::Checkpoint(CheckpointError::Note(NoteError::NoFinalNewline));
     assert_eq!(refusal(&receipt, |text| format!("{text}\n")), no_final_newline);
     let bad = |text: &str| text.replace("\n7\n", "\n8\n");

@@ -54,8 +54,13 @@ fn receipt() -> Value {
 
 fn tiles() -> Value {
     let entries: Vec<Vec<u8>> = (0..3).map(entry).collect();
-    let paths = [(TileKind::Hashes { level: 0 }, 273), (TileKind::Hashes { level: 1 }, 0), (TileKind::Hashes { level: 2 }, 0), (TileKind::Entries, 273)]
-        .map(|(kind, index)| TilePath::at(kind, index, 70_000).unwrap().to_string());
+    let paths = [
+        (TileKind::Hashes { level: 0 }, 273),
+        (TileKind::Hashes { level: 1 }, 0),
+        (TileKind::Hashes { level: 2 }, 0),
+        (TileKind::Entries, 273),
+    ]
+    .map(|(kind, index)| TilePath::at(kind, index, 70_000).unwrap().to_string());
     json!({
         "bundle_of_3": to_base64(&encode_bundle(&entries).unwrap()),
         "tile_of_3": to_base64(&Tile::from_hashes((0..3).map(leaf)).unwrap().to_bytes()),
@@ -69,7 +74,9 @@ fn tiles() -> Value {
 #[test]
 fn the_published_vectors_are_what_this_code_makes() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/log");
-    for (name, value) in [("roots", roots()), ("proofs", proofs()), ("checkpoint", checkpoint()), ("receipt", receipt()), ("tiles", tiles())] {
+    for (name, value) in
+        [("roots", roots()), ("proofs", proofs()), ("checkpoint", checkpoint()), ("receipt", receipt()), ("tiles", tiles())]
+    {
         let file = folder.join(format!("{name}.json"));
         if std::env::var_os("PORTCULLIS_WRITE_VECTORS").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
