@@ -11,7 +11,7 @@ use crate::error::{PolicyError, Reason};
 use crate::language::{self, Choice, Document, Header, Text, Texts, WordOrList};
 use crate::rules::{
     Configuration, Exposure, GuestPolicy, HostData, IdBlock, PLATFORM_BITS, PlatformInfo, Product, Products, Protection, RevocationAge,
-    Rules, Snp,
+    Rules, SecondOpinionException, Snp,
 };
 use crate::sets::List;
 use crate::values::{Fault, abi, bytes, chip, distinct, duration, each, fault, firmware, list, named_sets, number, required, word};
@@ -61,13 +61,17 @@ fn rules(document: Document) -> Result<Rules, Fault> {
             None => RevocationAge::InForce,
             Some(age) => RevocationAge::AtMost(bounded(&age, "revocation-max-age", REVOCATION_AGE, ("1 hour", "800 days"))?),
         },
-        second_opinion_exceptions: match &document.second_opinion_exceptions {
-            None => Vec::new(),
-            Some(texts) => each(texts.get_ref(), texts.span().start, "second-opinion-exceptions", |text, _| Ok(text.get_ref().clone()))?,
-        },
+        second_opinion_exceptions: second_opinion_exceptions(document.second_opinion_exceptions.as_ref())?,
         description: document.description,
         snp: self::snp(&snp)?,
     })
+}
+
+fn second_opinion_exceptions(texts: Option<&Texts>) -> Result<Vec<SecondOpinionException>, Fault> {
+    let Some(texts) = texts else { return Ok(Vec::new()) };
+    let words = [SecondOpinionException::MaskedVersion2].map(|exception| (exception.as_str(), exception));
+    let exception = |text: &Text, key| word(text, key, &words, "\"masked-version-2-report\"");
+    each(texts.get_ref(), texts.span().start, "second-opinion-exceptions", exception)
 }
 
 fn role(text: &Text) -> Result<Role, Fault> {

@@ -23,6 +23,20 @@ pub struct Ask {
 }
 
 /// The policy said yes to one ask by one guest. It exists only after [`Policy::decide`], and it is used up by being recorded.
+///
+/// It cannot be copied, made up or read from a file:
+/// ```compile_fail,E0277
+/// fn copies<T: Clone>() {}
+/// copies::<policies::Permit>();
+/// ```
+/// ```compile_fail,E0277
+/// fn made_up<T: Default>() {}
+/// made_up::<policies::Permit>();
+/// ```
+/// ```compile_fail,E0277
+/// fn read<T: serde::de::DeserializeOwned>() {}
+/// read::<policies::Permit>();
+/// ```
 #[derive(Debug)]
 #[must_use = "a permit is recorded before anything is released"]
 pub struct Permit {

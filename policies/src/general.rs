@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use attestation::{PlatformClaims, Revocation, SecondOpinion};
+use attestation::{PlatformClaims, Revocation, SecondOpinion, SnpClaims};
 use protocol::time::UnixTime;
 
 use crate::checks::{Checks, passed_if};
@@ -41,7 +41,7 @@ pub(crate) fn run(rules: &Rules, subject: &Subject<'_>, checks: &mut Checks) {
     }
     let PlatformClaims::Snp(claims) = subject.platform;
     revocation(rules.revocation, claims.revocation, subject.at, checks);
-    second_opinion(rules, &claims.second_opinion, checks);
+    second_opinion(rules, claims, checks);
 }
 
 fn revocation(rule: RevocationAge, claim: Revocation, at: UnixTime, checks: &mut Checks) {
@@ -61,17 +61,17 @@ fn revocation(rule: RevocationAge, claim: Revocation, at: UnixTime, checks: &mut
     checks.note(&codes::REVOCATION_AGE, expected, found, passed_if(fresh && this_update <= at));
 }
 
-fn second_opinion(rules: &Rules, claim: &SecondOpinion, checks: &mut Checks) {
+fn second_opinion(rules: &Rules, claims: &SnpClaims, checks: &mut Checks) {
     let exceptions = &rules.second_opinion_exceptions;
     let expected = match exceptions.as_slice() {
         [] => "agreed".to_owned(),
-        some => format!("agreed, or unavailable: {}", some.join(", ")),
+        some => format!("agreed, or {}", some.iter().map(|exception| exception.as_str()).collect::<Vec<_>>().join(" or ")),
     };
-    let verdict = match claim {
+    let verdict = match &claims.second_opinion {
         SecondOpinion::Agreed => Verdict::Passed,
-        SecondOpinion::Unavailable { why } => passed_if(exceptions.iter().any(|exception| exception == why)),
+        SecondOpinion::Unavailable { .. } => passed_if(exceptions.iter().any(|exception| exception.covers(claims))),
     };
-    checks.note(&codes::SECOND_OPINION, expected, claim.to_string(), verdict);
+    checks.note(&codes::SECOND_OPINION, expected, claims.second_opinion.to_string(), verdict);
 }
 
 /// A duration for people, in its largest whole unit or two: `1 hour`, `26 days 4 hours`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use attestation::{FirmwareVersion, ProductLine, SigningKeyKind, Tcb};
+use attestation::{FirmwareVersion, ProductLine, SigningKeyKind, SnpClaims, Tcb};
 use protocol::ids::{Digest, Role};
 
 use crate::sets::{List, NamedSets};
@@ -15,7 +15,7 @@ pub(crate) struct Rules {
     pub(crate) configuration: Configuration,
     pub(crate) attestation_lifetime: Duration,
     pub(crate) revocation: RevocationAge,
-    pub(crate) second_opinion_exceptions: Vec<String>,
+    pub(crate) second_opinion_exceptions: Vec<SecondOpinionException>,
     pub(crate) snp: Snp,
 }
 
@@ -35,6 +35,29 @@ pub(crate) enum RevocationAge {
     InForce,
     /// This old, whatever its next-update time says.
     AtMost(Duration),
+}
+
+/// A kind of report that the independent parser cannot read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SecondOpinionException {
+    /// Version 2 without a chip id: the parser guesses the TCB layout from the chip id.
+    MaskedVersion2,
+}
+
+impl SecondOpinionException {
+    /// Its word in the language.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaskedVersion2 => "masked-version-2-report",
+        }
+    }
+
+    /// Whether a report is of this kind.
+    pub(crate) const fn covers(self, claims: &SnpClaims) -> bool {
+        match self {
+            Self::MaskedVersion2 => claims.version == 2 && claims.chip_id.is_none(),
+        }
+    }
 }
 
 /// A weakness that is denied unless the policy names it.

@@ -120,6 +120,9 @@ fn roles_and_words_are_exact() {
     let expected = "\"optional\" or \"required\"";
     let word = Reason::Word { key: "snp.guest-policy.rapl-disabled", found: "denied".into(), expected };
     refused(&[("rapl-disabled = \"required\"", "rapl-disabled = \"denied\"")], "\"denied", word);
+    let key = "second-opinion-exceptions";
+    let word = Reason::Word { key, found: "all".into(), expected: "\"masked-version-2-report\"" };
+    refused(&[("[\"masked-version-2-report\"]", "[\"all\"]")], "\"all", word);
     let expected = "\"vcek\" or \"vlek\"";
     let word = Reason::Word { key: "snp.signing-keys", found: "none".into(), expected };
     refused(&[("[\"vcek\", \"vlek\"]", "[\"vcek\", \"none\"]")], "\"none", word);
