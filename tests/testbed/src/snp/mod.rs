@@ -24,6 +24,7 @@
 mod certificates;
 mod guest;
 mod platform;
+mod profiles;
 mod report;
 mod revocation;
 mod table;
