@@ -168,16 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_documented_in_the_language_reference() {
-        let reference = include_str!("../LANGUAGE.md");
-        for entry in CODES {
-            let row = format!("| `{}` |", entry.code);
-            assert!(reference.contains(&row), "LANGUAGE.md has no row {row}");
-        }
-        let rows = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(code, _)| code);
-        let checks: Vec<_> = rows.filter(|code| code.starts_with("snp-") && !code.contains('.')).collect();
-        for code in checks {
-            assert!(find(code).is_some(), "LANGUAGE.md documents {code}, which no check has");
-        }
+    fn the_language_reference_has_this_table_and_no_more() {
+        let (_, table) =
+            include_str!("../LANGUAGE.md").split_once("| code | what is checked | where it fails |\n| --- | --- | --- |\n").unwrap();
+        let documented: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+        let rows: Vec<String> = CODES.iter().map(|entry| format!("| `{}` | {} | {} |", entry.code, entry.meaning, entry.hint)).collect();
+        assert_eq!(documented, rows);
     }
 }

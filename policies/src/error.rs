@@ -78,7 +78,7 @@ pub enum Reason {
         key: &'static str,
     },
     /// A word that the key does not know.
-    #[error("`{found}` is no value of `{key}`; expected {expected}")]
+    #[error("`{}` is no value of `{key}`; expected {expected}", found.escape_debug())]
     Word {
         /// The key.
         key: &'static str,
@@ -96,7 +96,7 @@ pub enum Reason {
         expected: &'static str,
     },
     /// Not a number of seconds, minutes, hours or days.
-    #[error("`{found}` is no duration")]
+    #[error("`{}` is no duration", found.escape_debug())]
     Duration {
         /// The text.
         found: String,
@@ -112,7 +112,7 @@ pub enum Reason {
         most: &'static str,
     },
     /// A set's name is no [`protocol::ids::Name`].
-    #[error("`{found}` is no name for a set")]
+    #[error("`{}` is no name for a set", found.escape_debug())]
     SetName {
         /// The name in the text.
         found: String,

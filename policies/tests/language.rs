@@ -109,6 +109,8 @@ fn roles_and_words_are_exact() {
     let word = |found: &str| Reason::Word { key: "role", found: found.into(), expected };
     refused(&[(role, "role = \"chat/llama\"")], "\"chat", word("chat/llama"));
     refused(&[(role, "role = \"*\"")], "\"*", word("*"));
+    let error = Policy::parse(&with(&[(role, "role = \"\\u001b[2J\"")])).unwrap_err();
+    assert!(!error.to_string().contains('\u{1b}'), "nothing reaches a terminal raw");
     reads(&[(role, "role = \"whole-vm\"")]);
     let expected = "\"denied\" or \"allowed\"";
     let word = Reason::Word { key: "snp.guest-policy.smt", found: "any".into(), expected };
