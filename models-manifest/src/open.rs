@@ -4,7 +4,7 @@
 //! hashes of the table's blocks; a block's hash covers the chunk's tag and hash; those cover the ciphertext.
 //!
 //! Opening a file reads its table once, block by block, and checks the root. Of the table it keeps the block hashes alone
-//! (32 bytes for each 1024 chunks: 4.4 KiB for 140 GiB in 1 MiB chunks; 8 MiB at the very most). From then on nothing that the
+//! (32 bytes for each 1024 chunks: 17.5 KiB for 140 GiB in 256 KiB chunks; 8 MiB at the very most). From then on nothing that the
 //! source says about the table is believed for having been right before: each block is read anew when it is needed and must
 //! have the hash that was kept, and each chunk is copied to our own memory first and only then hashed and decrypted there.
 //! So a source that changes table or chunks between two reads gains a refusal, and random access needs no more than one
