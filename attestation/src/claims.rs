@@ -12,7 +12,7 @@ use protocol::transcript::Transcript;
 use serde::Serialize;
 
 /// Claims of evidence that answered one transcript: what policies decide a release on.
-/// Made by [`crate::verify`] alone.
+/// Made by [`crate::verify`] and [`crate::verify_again`] alone.
 #[derive(Debug)]
 pub struct VerifiedClaims {
     platform: PlatformClaims,
@@ -24,6 +24,11 @@ pub struct VerifiedClaims {
 impl VerifiedClaims {
     pub(crate) fn new(platform: PlatformClaims, transcript: Transcript, anchors: AnchorClass, verified_at: UnixTime) -> Self {
         Self { platform, transcript, anchors, verified_at }
+    }
+
+    /// The same, first verified at an earlier time.
+    pub(crate) fn since(self, verified_at: UnixTime) -> Self {
+        Self { verified_at, ..self }
     }
 
     /// What the platform said of the guest and of itself.
@@ -44,7 +49,7 @@ impl VerifiedClaims {
         self.anchors
     }
 
-    /// The time that certificates and revocation lists were judged at.
+    /// When the evidence was verified for the first time: the age of the attestation counts from here.
     #[must_use]
     pub const fn verified_at(&self) -> UnixTime {
         self.verified_at

@@ -96,6 +96,22 @@ pub fn verify(
     Ok(VerifiedClaims::new(platform, transcript.clone(), anchors.class(), at))
 }
 
+/// Verifies again, for a renewal, the evidence that `earlier` came from: the same steps against the collateral, anchors and time of now,
+/// and the same transcript. [`VerifiedClaims::verified_at`] stays that of the first time, so that renewing makes no attestation younger.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_again(
+    earlier: &VerifiedClaims,
+    evidence: &Evidence,
+    collateral: &Collateral,
+    anchors: &Anchors,
+    cache: &dyn ChainCache,
+    at: UnixTime,
+) -> Result<VerifiedClaims, Rejection> {
+    verify(evidence, collateral, anchors, earlier.transcript(), cache, at).map(|claims| claims.since(earlier.verified_at()))
+}
+
 /// Judges `evidence` at `at` without a session: good for data, not for a release.
 ///
 /// # Errors

@@ -447,9 +447,23 @@ rejections! {
     }
 }
 
-/// Bytes that show themselves as lower-case hex.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct HexBytes<const N: usize>(pub [u8; N]);
+/// Bytes that show themselves as lower-case hex. Boxed, so that a rejection is small.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HexBytes<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> HexBytes<N> {
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for HexBytes<N> {
+    fn from(bytes: [u8; N]) -> Self {
+        Self(Box::new(bytes))
+    }
+}
 
 impl<const N: usize> fmt::Display for HexBytes<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -106,7 +106,7 @@ pub(crate) fn judge(
     let chip_id = (!report.chip_id_is_masked()).then_some(report.chip_id);
     chip(chip_id, leaf.hwid)?;
     steps.passed(9, || match (kind, chip_id) {
-        (SigningKeyKind::Vcek, Some(id)) => format!("reported and certified: {}", HexBytes(id)),
+        (SigningKeyKind::Vcek, Some(id)) => format!("reported and certified: {}", HexBytes::from(id)),
         (SigningKeyKind::Vcek, None) => "the report names no chip".to_owned(),
         (SigningKeyKind::Vlek, _) => format!("a VLEK of {}", leaf.csp_id.as_deref().unwrap_or_default()),
     });
@@ -114,8 +114,8 @@ pub(crate) fn judge(
     // 10. Report data: what the session asks for.
     report_data(expected, report.report_data)?;
     steps.passed(10, || match expected {
-        ReportDataRule::Exactly(_) => format!("expected and found: {}", HexBytes(report.report_data)),
-        ReportDataRule::NotCompared => format!("not compared: {}", HexBytes(report.report_data)),
+        ReportDataRule::Exactly(_) => format!("expected and found: {}", HexBytes::from(report.report_data)),
+        ReportDataRule::NotCompared => format!("not compared: {}", HexBytes::from(report.report_data)),
     });
 
     // 11. Guest policy, structure.
@@ -198,7 +198,7 @@ fn counts(evidence: &SnpEvidence, collateral: &Collateral) -> Result<(), Rejecti
 fn chip(chip_id: Option<[u8; 64]>, hwid: Option<[u8; 64]>) -> Result<(), Rejection> {
     match (chip_id, hwid) {
         (Some(report), Some(certificate)) if report != certificate => {
-            Err(Rejection::ChipIdMismatch { report: HexBytes(report), certificate: HexBytes(certificate) })
+            Err(Rejection::ChipIdMismatch { report: HexBytes::from(report), certificate: HexBytes::from(certificate) })
         }
         _ => Ok(()),
     }
@@ -207,7 +207,7 @@ fn chip(chip_id: Option<[u8; 64]>, hwid: Option<[u8; 64]>) -> Result<(), Rejecti
 fn report_data(rule: &ReportDataRule, found: [u8; 64]) -> Result<(), Rejection> {
     match rule {
         ReportDataRule::Exactly(expected) if *expected != found => {
-            Err(Rejection::ReportData { expected: HexBytes(*expected), found: HexBytes(found) })
+            Err(Rejection::ReportData { expected: HexBytes::from(*expected), found: HexBytes::from(found) })
         }
         _ => Ok(()),
     }

@@ -103,3 +103,104 @@ const fn version(second: Version) -> FirmwareVersion {
     let Version { major, minor, build } = second;
     FirmwareVersion { major, minor, build }
 }
+
+#[cfg(test)]
+mod tests {
+    use testbed::snp::{Cpuid, Line, SoftPlatform};
+
+    use super::*;
+    use crate::evidence::{Collateral, Evidence, ReportDataRule, SnpEvidence};
+    use crate::snp::anchors::Anchors;
+    use crate::{PlatformClaims, judge};
+    use protocol::time::UnixTime;
+
+    /// A genuine report in which no field is the other's default, and what a policy would read in it.
+    fn genuine(line: Line, product: ProductLine) -> (Vec<u8>, SnpClaims) {
+        let platform = SoftPlatform::new(line);
+        let report = platform.sign(&platform.report_of_version(5).with(|report| report.key_info |= 1));
+        let anchors = Anchors::test(vec![(product, platform.ark_der())]).unwrap();
+        let certificates = platform.certificates(testbed::snp::Leaf::Vcek);
+        let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), certificates, crls: Vec::new() });
+        let at = UnixTime::from_seconds(1_795_392_000);
+        let genuine = judge(&evidence, &Collateral::default(), &anchors, ReportDataRule::NotCompared, at).unwrap();
+        let PlatformClaims::Snp(claims) = genuine.platform();
+        (report, claims.clone())
+    }
+
+    /// A field, and a change in the claim that stands for it.
+    type Change = (&'static str, fn(&mut SnpClaims));
+
+    const CHANGES: [Change; 37] = [
+        ("VERSION", |claims| claims.version = 4),
+        ("product line", |claims| claims.product = ProductLine::Genoa),
+        ("GUEST_SVN", |claims| claims.guest_svn += 1),
+        ("POLICY", |claims| claims.guest_policy.abi_major += 1),
+        ("POLICY", |claims| claims.guest_policy.abi_minor += 1),
+        ("POLICY", |claims| claims.guest_policy.smt ^= true),
+        ("POLICY", |claims| claims.guest_policy.migrate_ma ^= true),
+        ("POLICY", |claims| claims.guest_policy.debug ^= true),
+        ("POLICY", |claims| claims.guest_policy.single_socket ^= true),
+        ("POLICY", |claims| claims.guest_policy.cxl ^= true),
+        ("POLICY", |claims| claims.guest_policy.mem_aes_256_xts ^= true),
+        ("POLICY", |claims| claims.guest_policy.rapl_disabled ^= true),
+        ("POLICY", |claims| claims.guest_policy.ciphertext_hiding ^= true),
+        ("POLICY", |claims| claims.guest_policy.page_swap_disabled ^= true),
+        ("POLICY", |claims| claims.guest_policy.raw ^= 1),
+        ("FAMILY_ID", |claims| claims.family_id[15] ^= 1),
+        ("IMAGE_ID", |claims| claims.image_id[0] ^= 1),
+        ("VMPL", |claims| claims.vmpl += 1),
+        ("PLATFORM_INFO", |claims| claims.platform_info ^= 1 << 6),
+        ("SIGNING_KEY", |claims| claims.signing_key = SigningKeyKind::Vlek),
+        ("AUTHOR_KEY_EN", |claims| claims.author_key_enabled ^= true),
+        ("REPORT_DATA", |claims| claims.report_data[63] ^= 1),
+        ("MEASUREMENT", |claims| claims.measurement[47] ^= 1),
+        ("HOST_DATA", |claims| claims.host_data[31] ^= 1),
+        ("ID_KEY_DIGEST", |claims| claims.id_key_digest[47] ^= 1),
+        ("AUTHOR_KEY_DIGEST", |claims| claims.author_key_digest = None),
+        ("REPORT_ID", |claims| claims.report_id[31] ^= 1),
+        ("REPORT_ID_MA", |claims| claims.report_id_ma[31] ^= 1),
+        ("CHIP_ID", |claims| claims.chip_id = None),
+        ("CURRENT_TCB", |claims| claims.current_tcb.snp += 1),
+        ("REPORTED_TCB", |claims| claims.reported_tcb.fmc = None),
+        ("COMMITTED_TCB", |claims| claims.committed_tcb.tee += 1),
+        ("LAUNCH_TCB", |claims| claims.launch_tcb.microcode += 1),
+        ("CURRENT_VERSION", |claims| claims.current_version.minor += 1),
+        ("COMMITTED_VERSION", |claims| claims.committed_version.build += 1),
+        ("LAUNCH_MIT_VECTOR", |claims| claims.launch_mitigations = None),
+        ("CURRENT_MIT_VECTOR", |claims| claims.current_mitigations = Some(0)),
+    ];
+
+    #[test]
+    fn a_difference_in_any_field_is_named() {
+        let (bytes, genuine) = genuine(Line::Turin, ProductLine::Turin);
+        let report = Report::parse(&bytes).unwrap();
+        assert_eq!(ask(&report, &genuine), Ok(SecondOpinion::Agreed));
+        for (field, change) in CHANGES {
+            let mut claims = genuine.clone();
+            change(&mut claims);
+            assert_eq!(ask(&report, &claims), Err(Rejection::SecondOpinion { field }));
+        }
+    }
+
+    #[test]
+    fn what_the_other_parser_refuses_is_refused_but_for_the_known_exception() {
+        let (_, claims) = genuine(Line::Milan, ProductLine::Milan);
+        let platform = SoftPlatform::new(Line::Milan);
+        let unknown = platform.report().with(|report| report.cpuid = Some(Cpuid { family: 0x17, model: 1, stepping: 0 })).bytes();
+        let refused = ask(&Report::parse(&unknown).unwrap(), &claims);
+        assert!(matches!(refused, Err(Rejection::SecondOpinionRefused { .. })), "{refused:?}");
+        let masked = platform.report_of_version(2).with(|report| report.chip_id = [0; 64]).bytes();
+        let unavailable = ask(&Report::parse(&masked).unwrap(), &claims);
+        assert_eq!(unavailable, Ok(SecondOpinion::Unavailable { why: MASKED_VERSION_2 }));
+    }
+
+    #[test]
+    fn venice_is_no_line_of_ours_to_the_other_parser_either() {
+        let (bytes, mut claims) = genuine(Line::Turin, ProductLine::Turin);
+        let mut venice = bytes;
+        venice[0x189] = 0x50;
+        claims.version = 5;
+        let difference = ask(&Report::parse(&venice).unwrap(), &claims);
+        assert_eq!(difference, Err(Rejection::SecondOpinion { field: "product line" }));
+    }
+}
