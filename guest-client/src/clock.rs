@@ -1,0 +1,11 @@
+//! The one module that reads the clock. A guest's clock is under its host's influence: what hangs on it is whether a certificate
+//! still holds, and nothing that a nonce or a digest decides.
+
+use protocol::time::UnixTime;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, to the second. A clock set before 1970 reads as 1970: every certificate is then refused.
+#[must_use]
+pub fn now() -> UnixTime {
+    UnixTime::from_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}

@@ -1,0 +1,344 @@
+//! `guest.toml`: what a guest pins, and the digest by which a policy can demand that it does.
+//!
+//! The *effective configuration* is the file with what the command line changes in it. Its digest stands in the transcript of
+//! every attestation, so a host that changes what matters changes a claim. What matters is what decides whom the guest believes
+//! and where plaintext may go; where the broker answers and how evidence is come by decide neither, because every answer is
+//! checked against the pinned root and every report is judged by the broker.
+//!
+//! ```text
+//! digest = SHA-256( LP("portcullis/guest-configuration/v1") ‖ LP(root) ‖ LP(plaintext) ‖ LP(stdout) ‖ LP(plain-http)
+//!                   ‖ optional(state) ‖ LP(n) ‖ n times: LP(path) ‖ LP(SHA-256 of that covered file) )
+//! ```
+//! with `LP` and `optional` as in [`protocol::transcript`], words as they stand in the file, numbers as eight big-endian bytes.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::encoding::{Fields, sha256};
+use protocol::ids::Digest;
+use protocol::keys::PublicKey;
+use serde::Deserialize;
+
+use crate::evidence::{self, Choice};
+use crate::http::{Endpoint, PlainHttp};
+
+/// Where the configuration lies unless `--config` says otherwise.
+pub const PATH: &str = "/etc/portcullis/guest.toml";
+/// The largest configuration (bytes): a few lines.
+const FILE: u64 = 64 * 1024;
+/// The largest covered file (bytes): a configuration of something else.
+const COVERED_FILE: u64 = 1024 * 1024;
+/// Covered files at most.
+const COVERED_FILES: usize = 32;
+
+/// Where plaintext may be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plaintext {
+    /// To memory of the guest only: tmpfs or ramfs, no active swap.
+    #[default]
+    Memory,
+    /// Anywhere. The host reads what is written to its disks and shared folders.
+    Disk,
+}
+
+/// Whether a secret may be written to standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stdout {
+    /// No: a container's standard output is the host's log.
+    #[default]
+    Refused,
+    /// Yes.
+    Allowed,
+}
+
+/// The file, word for word.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    root: PublicKey,
+    broker: String,
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    plain_http: PlainHttpWord,
+    #[serde(default)]
+    timeout_seconds: Option<u64>,
+    #[serde(default)]
+    evidence: Option<String>,
+    #[serde(default)]
+    configfs: Option<PathBuf>,
+    #[serde(default)]
+    state: Option<PathBuf>,
+    #[serde(default)]
+    plaintext: Plaintext,
+    #[serde(default)]
+    stdout: Stdout,
+    #[serde(default)]
+    covers: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PlainHttpWord {
+    #[default]
+    LoopbackOnly,
+    Anywhere,
+}
+
+/// The effective configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The pinned installation root. Trusted: certifies the broker whose answers are believed.
+    pub root: PublicKey,
+    /// Where the broker is. Not trusted: whatever answers there is checked.
+    pub broker: Endpoint,
+    /// How evidence is come by. Not trusted beyond this guest: the broker judges what comes.
+    pub evidence: Choice,
+    /// The configfs folder; another than the kernel's for tests.
+    pub configfs: PathBuf,
+    /// Where the last checkpoint of the broker's log is kept. `None`: a log that was rolled back is not noticed here.
+    pub state: Option<PathBuf>,
+    /// Where plaintext may be written.
+    pub plaintext: Plaintext,
+    /// Whether a secret may be written to standard output.
+    pub stdout: Stdout,
+    /// Files whose content the digest covers, such as an engine's arguments.
+    pub covers: Vec<PathBuf>,
+}
+
+/// Whether plaintext in this place was asked for on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Another broker URL. Not in the digest.
+    pub broker: Option<String>,
+    /// Another CA file. Not in the digest.
+    pub ca_file: Option<PathBuf>,
+    /// Plain HTTP anywhere. In the digest.
+    pub plain_http: Option<PlainHttp>,
+    /// Another way to evidence. Not in the digest.
+    pub evidence: Option<Choice>,
+    /// Another state folder. In the digest.
+    pub state: Option<PathBuf>,
+    /// Plaintext to disk. In the digest.
+    pub plaintext: Option<Plaintext>,
+    /// Secrets on standard output. In the digest.
+    pub stdout: Option<Stdout>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = bounded(path, FILE)?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Form { path: path.to_owned(), what: "not UTF-8".to_owned() })?;
+        Self::parse(&text).map_err(|what| ConfigError::Form { path: path.to_owned(), what })
+    }
+
+    /// From the text of a file; the error says line and column.
+    ///
+    /// # Errors
+    /// What is wrong, with its place.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let evidence = file.evidence.as_deref().unwrap_or("auto").parse().map_err(|error| format!("evidence: {error}"))?;
+        if file.covers.len() > COVERED_FILES {
+            return Err(format!("covers: {} files, more than {COVERED_FILES}", file.covers.len()));
+        }
+        if let Some(relative) = file.covers.iter().chain(&file.state).find(|path| !path.is_absolute()) {
+            return Err(format!("{} is not an absolute path", relative.display()));
+        }
+        let mut broker = Endpoint::new(&file.broker);
+        broker.ca_file = file.ca_file;
+        broker.plain_http = match file.plain_http {
+            PlainHttpWord::LoopbackOnly => PlainHttp::LoopbackOnly,
+            PlainHttpWord::Anywhere => PlainHttp::Anywhere,
+        };
+        match file.timeout_seconds {
+            Some(0) => return Err("timeout-seconds: expected 1 or more".to_owned()),
+            Some(seconds) => broker.timeout = Duration::from_secs(seconds),
+            None => {}
+        }
+        Ok(Self {
+            root: file.root,
+            broker,
+            evidence,
+            configfs: file.configfs.unwrap_or_else(|| PathBuf::from(evidence::configfs::ROOT)),
+            state: file.state,
+            plaintext: file.plaintext,
+            stdout: file.stdout,
+            covers: file.covers,
+        })
+    }
+
+    /// With what the command line changes.
+    #[must_use]
+    pub fn overridden(mut self, overrides: Overrides) -> Self {
+        self.broker.url = overrides.broker.unwrap_or(self.broker.url);
+        self.broker.ca_file = overrides.ca_file.or(self.broker.ca_file);
+        self.broker.plain_http = overrides.plain_http.unwrap_or(self.broker.plain_http);
+        self.evidence = overrides.evidence.unwrap_or(self.evidence);
+        self.state = overrides.state.or(self.state);
+        self.plaintext = overrides.plaintext.unwrap_or(self.plaintext);
+        self.stdout = overrides.stdout.unwrap_or(self.stdout);
+        self
+    }
+
+    /// The digest of the effective configuration, as the head of this file says. Reads the covered files.
+    ///
+    /// # Errors
+    /// [`ConfigError::Io`], [`ConfigError::TooLarge`] for a covered file.
+    pub fn digest(&self) -> Result<Digest, ConfigError> {
+        let state = self.state.as_ref().map(|path| path.as_os_str().as_encoded_bytes());
+        let mut fields = Fields::new("portcullis/guest-configuration/v1")
+            .field(self.root.as_bytes())
+            .field(match self.plaintext {
+                Plaintext::Memory => "memory",
+                Plaintext::Disk => "disk",
+            })
+            .field(match self.stdout {
+                Stdout::Refused => "refused",
+                Stdout::Allowed => "allowed",
+            })
+            .field(match self.broker.plain_http {
+                PlainHttp::LoopbackOnly => "loopback-only",
+                PlainHttp::Anywhere => "anywhere",
+            })
+            .optional(state)
+            .number(self.covers.len() as u64);
+        for path in &self.covers {
+            fields = fields.field(path.as_os_str().as_encoded_bytes()).field(sha256(&bounded(path, COVERED_FILE)?));
+        }
+        Ok(fields.sha256())
+    }
+}
+
+fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
+    let io = |error| ConfigError::Io { path: path.to_owned(), error };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > limit { Err(ConfigError::TooLarge { path: path.to_owned(), limit }) } else { Ok(bytes) }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// A file is too large.
+    #[error("{} has more than {limit} bytes", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Not a configuration.
+    #[error("{} is not a guest's configuration: {what}", path.display())]
+    Form {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, with its place.
+        what: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(more: &str) -> String {
+        format!("root = \"{}\"\nbroker = \"https://broker.example.com\"\n{more}", PublicKey::from_bytes([1; 32]))
+    }
+
+    fn digest(more: &str) -> Digest {
+        Config::parse(&text(more)).unwrap().digest().unwrap()
+    }
+
+    #[test]
+    fn the_digest_of_the_least_configuration_is_this_one() {
+        // Whoever changes the canonical form changes its label too.
+        let expected = Fields::new("portcullis/guest-configuration/v1")
+            .field([1; 32])
+            .field("memory")
+            .field("refused")
+            .field("loopback-only")
+            .optional(None)
+            .number(0)
+            .sha256();
+        assert_eq!(digest(""), expected);
+        assert_eq!(expected.to_string(), "DIGEST");
+    }
+
+    #[test]
+    fn what_decides_trust_changes_the_digest_and_nothing_else_does() {
+        let other = text("").replace(&PublicKey::from_bytes([1; 32]).to_string(), &PublicKey::from_bytes([2; 32]).to_string());
+        let mut digests = vec![digest(""), Config::parse(&other).unwrap().digest().unwrap()];
+        for matters in
+            ["plaintext = \"disk\"", "stdout = \"allowed\"", "plain-http = \"anywhere\"", "state = \"/run/a\"", "state = \"/run/b\""]
+        {
+            digests.push(digest(matters));
+        }
+        let distinct: std::collections::HashSet<_> = digests.iter().collect();
+        assert_eq!(distinct.len(), digests.len());
+        for indifferent in
+            ["evidence = \"device\"", "ca-file = \"/a\"", "timeout-seconds = 5", "configfs = \"/x\"", "plaintext = \"memory\"", "# note"]
+        {
+            assert_eq!(digest(indifferent), digest(""), "{indifferent}");
+        }
+    }
+
+    #[test]
+    fn a_flag_that_changes_trust_changes_the_digest() {
+        let plain = Config::parse(&text("")).unwrap();
+        let same = Overrides { broker: Some("https://other".into()), evidence: Some(Choice::Device), ..Overrides::default() };
+        assert_eq!(plain.clone().overridden(same).digest().unwrap(), digest(""));
+        for (overrides, line) in [
+            (Overrides { plaintext: Some(Plaintext::Disk), ..Overrides::default() }, "plaintext = \"disk\""),
+            (Overrides { stdout: Some(Stdout::Allowed), ..Overrides::default() }, "stdout = \"allowed\""),
+            (Overrides { plain_http: Some(PlainHttp::Anywhere), ..Overrides::default() }, "plain-http = \"anywhere\""),
+            (Overrides { state: Some("/run/a".into()), ..Overrides::default() }, "state = \"/run/a\""),
+        ] {
+            assert_eq!(plain.clone().overridden(overrides).digest().unwrap(), digest(line));
+        }
+    }
+
+    #[test]
+    fn a_covered_file_is_part_of_the_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.args");
+        let line = format!("covers = [{:?}]", path.display().to_string());
+        std::fs::write(&path, "--model /models/a").unwrap();
+        let before = digest(&line);
+        assert_ne!(before, digest(""));
+        std::fs::write(&path, "--model /models/b").unwrap();
+        assert_ne!(before, digest(&line));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Config::parse(&text(&line)).unwrap().digest(), Err(ConfigError::Io { .. })));
+        std::fs::write(&path, vec![0; 1024 * 1024 + 1]).unwrap();
+        assert!(matches!(Config::parse(&text(&line)).unwrap().digest(), Err(ConfigError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn the_file_is_strict_and_an_error_names_its_line() {
+        let error = Config::parse(&text("plaintxt = \"disk\"")).unwrap_err();
+        assert!(error.contains("line 3") && error.contains("plaintxt"), "{error}");
+        for bad in
+            ["plaintext = \"everywhere\"", "evidence = \"tpm\"", "covers = [\"relative\"]", "state = \"relative\"", "timeout-seconds = 0"]
+        {
+            assert!(Config::parse(&text(bad)).is_err(), "{bad}");
+        }
+        assert!(Config::parse("broker = \"https://a\"").unwrap_err().contains("root"), "no default for the pinned root");
+        let many = format!("covers = [{}]", vec!["\"/a\""; COVERED_FILES + 1].join(","));
+        assert!(Config::parse(&text(&many)).is_err());
+    }
+}

@@ -1,0 +1,557 @@
+//! The exchange from the guest's side: challenge, fresh keys, evidence, signed request; then the answer, believed only where all
+//! of it holds together.
+//!
+//! 1. The broker's certificates are asked for, and those of its log taken that the pinned root has signed.
+//! 2. A challenge is asked for; its nonce goes into the transcript with fresh keys, role, and the configuration's digest.
+//! 3. The request, signed by the attested key, goes out.
+//! 4. The answer opens: certified identity, its signature, this request's digest, sealed to this guest ([`ReleaseAnswer::open`]).
+//! 5. It answers what was asked, item by item, and nothing else.
+//! 6. Its receipt holds: the log has the entry, and the entry is this decision on this request, with these verdicts.
+//! 7. The log has only grown since this guest last saw it, where it remembers.
+//!
+//! Only then is there an [`Answered`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use protocol::challenge::{Challenge, ChallengeError};
+use protocol::documents::{Certificate, Kind};
+use protocol::dsse::{DocumentError, SignedDocument};
+use protocol::encoding::sha256;
+use protocol::entries::{Decided, Entry, EntryError, Event, Verdict};
+use protocol::hpke::{HpkeError, RecipientSecret};
+use protocol::ids::{AnchorClass, DecisionId, Digest, NoRandomness, Nonce, Platform, RequestId, Role};
+use protocol::keys::{BadKey, PublicKey, SigningKey};
+use protocol::log::{LogError, Origin, TilePath, VerifiedReceipt};
+use protocol::messages::{
+    AnswerError, ChallengeAnswer, EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, ReleaseAnswer,
+    ReleaseRequest,
+};
+use serde::de::DeserializeOwned;
+
+use crate::checkpoints::{CheckpointsError, Memory, Tiles};
+use crate::clock;
+use crate::evidence::{AttestInputs, Attested, Attester, EvidenceError};
+use crate::http::{Client, HttpError, Reply};
+
+/// The code by which a broker says that it does not hold a guest's evidence.
+const ATTEST_AGAIN: &str = "attest-again";
+
+/// What a session is under.
+pub struct Terms {
+    /// The pinned installation root.
+    pub root: PublicKey,
+    /// The digest of the effective configuration.
+    pub configuration: Digest,
+    /// Where checkpoints are kept; `None`: they are not.
+    pub state: Option<PathBuf>,
+}
+
+/// One guest and one broker. Its keys are made at the first exchange and serve until the broker no longer holds the evidence over them.
+pub struct Session<'a> {
+    client: &'a Client,
+    attester: &'a dyn Attester,
+    terms: Terms,
+    held: Option<Identity>,
+}
+
+/// What the guest is known by: attested keys.
+struct Identity {
+    hpke: RecipientSecret,
+    signing: SigningKey,
+    platform: Platform,
+    role: Role,
+}
+
+/// An answer that was believed: opened, about these items, recorded in the log. Only [`Session::release`] makes one.
+#[derive(Debug)]
+pub struct Answered {
+    outcome: Outcome,
+    index: u64,
+    size: u64,
+}
+
+impl Answered {
+    /// What the broker decided.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// The same, with its secrets.
+    #[must_use]
+    pub fn into_outcome(self) -> Outcome {
+        self.outcome
+    }
+
+    /// The index of the decision's entry in the audit log.
+    #[must_use]
+    pub const fn entry(&self) -> u64 {
+        self.index
+    }
+
+    /// How many entries the log had.
+    #[must_use]
+    pub const fn log_size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether everything that was asked for was granted, or would have been.
+    #[must_use]
+    pub fn is_permitted(&self) -> bool {
+        !self.outcome.items.iter().any(|item| matches!(item, ItemOutcome::Refused { .. }))
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Over these. Nothing is asked for yet.
+    #[must_use]
+    pub const fn new(client: &'a Client, attester: &'a dyn Attester, terms: Terms) -> Self {
+        Self { client, attester, terms, held: None }
+    }
+
+    /// Asks for `items`: to be released, or only to be decided about. One exchange; whether to try again is the caller's.
+    ///
+    /// # Errors
+    /// [`ExchangeError`].
+    pub fn release(&mut self, purpose: Purpose, items: &[Item]) -> Result<Answered, ExchangeError> {
+        let memory = self.terms.state.as_deref().map(|folder| Memory::hold(folder, &self.terms.root)).transpose()?;
+        let logs = self.logs()?;
+        if let Some(identity) = self.held.take() {
+            let challenge = self.challenge()?;
+            match self.ask(&identity, &challenge, EvidenceMessage::Held {}, purpose, items) {
+                Err(ExchangeError::Rejected(problem)) if problem.code == ATTEST_AGAIN => {}
+                Err(error) => return Err(error),
+                Ok(asked) => return self.believe(identity, asked, &logs, memory),
+            }
+        }
+        let challenge = self.challenge()?;
+        let (identity, evidence) = self.attest(&challenge)?;
+        let asked = self.ask(&identity, &challenge, evidence, purpose, items)?;
+        self.believe(identity, asked, &logs, memory)
+    }
+
+    /// The broker's logs, as certified by the pinned root.
+    fn logs(&self) -> Result<Vec<Log>, ExchangeError> {
+        let answer: InstallationAnswer = self.success("/v1/installation", &self.client.get("/v1/installation", None)?)?;
+        let at = clock::now();
+        let certified = answer.certificates.iter().filter_map(|signed| Certificate::verify(signed, &self.terms.root, at).ok());
+        let logs: Vec<Log> = certified.filter_map(|certificate| Log::of(&certificate)).collect();
+        if logs.is_empty() { Err(ExchangeError::NoLogCertificate { found: answer.certificates.len() }) } else { Ok(logs) }
+    }
+
+    fn challenge(&self) -> Result<Challenge, ExchangeError> {
+        let answer: ChallengeAnswer = self.success("/v1/challenge", &self.client.post("/v1/challenge", Vec::new(), None)?)?;
+        Ok(Challenge::parse(&answer.challenge)?)
+    }
+
+    fn attest(&self, challenge: &Challenge) -> Result<(Identity, EvidenceMessage), ExchangeError> {
+        let (hpke, signing) = (RecipientSecret::generate()?, SigningKey::generate()?);
+        let inputs = AttestInputs {
+            nonce: *challenge.nonce(),
+            installation: self.terms.root,
+            hpke_key: hpke.public().clone(),
+            signing_key: *signing.public(),
+            configuration: self.terms.configuration,
+        };
+        let Attested { transcript, evidence } = self.attester.attest(&inputs)?;
+        Ok((Identity { hpke, signing, platform: transcript.platform, role: transcript.role }, evidence))
+    }
+
+    fn ask(
+        &self,
+        identity: &Identity,
+        challenge: &Challenge,
+        evidence: EvidenceMessage,
+        purpose: Purpose,
+        items: &[Item],
+    ) -> Result<Asked, ExchangeError> {
+        let request = ReleaseRequest {
+            request: RequestId::random()?,
+            installation: self.terms.root,
+            challenge: challenge.as_bytes().to_vec(),
+            platform: identity.platform,
+            evidence,
+            hpke_key: identity.hpke.public().clone(),
+            signing_key: *identity.signing.public(),
+            role: identity.role.clone(),
+            configuration: self.terms.configuration,
+            purpose,
+            items: items.to_vec(),
+        };
+        let signed = SignedDocument::sign(&request, &identity.signing)?;
+        let reply = self.client.post("/v1/release", signed.to_json(), None)?;
+        let answer: ReleaseAnswer = self.success("/v1/release", &reply)?;
+        Ok(Asked {
+            digest: signed.digest(),
+            nonce: *challenge.nonce(),
+            guest: identity.hpke.public().id(),
+            purpose,
+            items: items.to_vec(),
+            answer,
+        })
+    }
+
+    /// Steps 4 to 7.
+    fn believe(&mut self, identity: Identity, asked: Asked, logs: &[Log], memory: Option<Memory>) -> Result<Answered, ExchangeError> {
+        let outcome = asked.answer.open(&asked.digest, &self.terms.root, &identity.hpke, clock::now())?;
+        asked.check_items(&outcome)?;
+        let (receipt, log) = verified(&outcome, logs)?;
+        asked.check_entry(&outcome, &Entry::parse(receipt.entry())?, &self.terms.root, log)?;
+        if let Some(mut memory) = memory {
+            memory.advance(&receipt, &outcome.receipt.proof, &BrokerTiles(self.client))?;
+        }
+        self.held = Some(identity);
+        Ok(Answered { outcome, index: receipt.index(), size: receipt.size() })
+    }
+
+    /// The body of a successful reply, or what the reply says instead.
+    fn success<T: DeserializeOwned>(&self, path: &'static str, reply: &Reply) -> Result<T, ExchangeError> {
+        if reply.is_success() {
+            return serde_json::from_slice(&reply.body).map_err(|error| ExchangeError::Reply {
+                path,
+                status: reply.status,
+                what: error.to_string(),
+            });
+        }
+        let problem = match reply.content_type.as_deref() {
+            Some(Problem::MEDIA_TYPE) => serde_json::from_slice::<Problem>(&reply.body).ok().map(Box::new),
+            _ => None,
+        };
+        match (reply.status, problem) {
+            (429 | 500.., problem) => {
+                Err(ExchangeError::Unavailable { path, status: reply.status, problem, retry_after: reply.retry_after })
+            }
+            (_, Some(problem)) => Err(ExchangeError::Rejected(problem)),
+            (status, None) => Err(ExchangeError::Reply { path, status, what: "expected a broker's answer".to_owned() }),
+        }
+    }
+}
+
+/// A log that the pinned root vouches for.
+struct Log {
+    origin: Origin,
+    key: PublicKey,
+    anchors: AnchorClass,
+}
+
+impl Log {
+    fn of(certificate: &Certificate) -> Option<Self> {
+        let key = *certificate.log().ok()?;
+        let body = certificate.body();
+        Some(Self { origin: format!("{}/log", body.name).parse().ok()?, key, anchors: body.anchors })
+    }
+}
+
+/// The receipt under the first log that it holds under.
+fn verified<'l>(outcome: &Outcome, logs: &'l [Log]) -> Result<(VerifiedReceipt, &'l Log), ExchangeError> {
+    let mut refused = None;
+    for log in logs {
+        match outcome.receipt.verify(&log.origin, &log.key) {
+            Ok(receipt) => return Ok((receipt, log)),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.map_or(ExchangeError::NoLogCertificate { found: 0 }, ExchangeError::Receipt))
+}
+
+/// What was asked, and what came back.
+struct Asked {
+    digest: Digest,
+    nonce: Nonce,
+    guest: Digest,
+    purpose: Purpose,
+    items: Vec<Item>,
+    answer: ReleaseAnswer,
+}
+
+impl Asked {
+    /// Each item is answered, in its place, by what this purpose allows.
+    fn check_items(&self, outcome: &Outcome) -> Result<(), ExchangeError> {
+        if outcome.items.len() != self.items.len() {
+            return Err(ExchangeError::ItemCount { expected: self.items.len(), found: outcome.items.len() });
+        }
+        for (asked, answered) in self.items.iter().zip(&outcome.items) {
+            let item = answered.item();
+            let permitted = !matches!(answered, ItemOutcome::Refused { .. });
+            let version_fits =
+                if permitted { item.version.is_some() && (asked.version.is_none() || asked.version == item.version) } else { true };
+            if (item.kind, &item.name) != (asked.kind, &asked.name) || !version_fits {
+                return Err(ExchangeError::OtherItem { expected: Box::new(asked.clone()), found: Box::new(item.clone()) });
+            }
+            let fits = match (self.purpose, answered) {
+                (_, ItemOutcome::Refused { .. }) | (Purpose::Check, ItemOutcome::Permitted { .. }) => true,
+                (Purpose::Release, ItemOutcome::Granted { manifest, .. }) => manifest.is_some() == (item.kind == Kind::Model),
+                _ => false,
+            };
+            if !fits {
+                return Err(ExchangeError::OtherKindOfAnswer { item: Box::new(item.clone()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The log's entry is this decision on this request.
+    fn check_entry(&self, outcome: &Outcome, entry: &Entry, root: &PublicKey, log: &Log) -> Result<(), ExchangeError> {
+        let other = |what| Err(ExchangeError::OtherEntry { what });
+        if (entry.origin.as_str(), &entry.installation, entry.anchors) != (log.origin.as_str(), root, log.anchors) {
+            return other("log, installation or anchor class");
+        }
+        let Event::Decision { decision, request, nonce, guest, purpose, items, details: _ } = &entry.event else {
+            return other("kind: it is no decision");
+        };
+        match () {
+            () if *decision != outcome.decision => other("decision"),
+            () if *request != self.digest => other("request"),
+            () if *nonce != sha256(self.nonce.as_bytes()) => other("nonce"),
+            () if *guest != self.guest => other("guest key"),
+            () if *purpose != self.purpose => other("purpose"),
+            () if items.len() != outcome.items.len() => other("number of items"),
+            () if !items.iter().zip(&outcome.items).all(|(decided, answered)| records(decided, answered)) => other("verdict on an item"),
+            () => Ok(()),
+        }
+    }
+}
+
+/// Whether the log's word on an item is the answer's.
+fn records(decided: &Decided, answered: &ItemOutcome) -> bool {
+    let item = answered.item();
+    let same = (decided.kind, &decided.name) == (item.kind, &item.name);
+    same && match answered {
+        ItemOutcome::Granted { statement, .. } => {
+            decided.verdict == Verdict::Permitted && decided.statement.as_ref() == Some(statement) && decided.version == item.version
+        }
+        ItemOutcome::Permitted { .. } => decided.verdict == Verdict::Permitted && decided.version == item.version,
+        ItemOutcome::Refused { .. } => decided.verdict == Verdict::Refused,
+    }
+}
+
+/// The tiles that the broker serves.
+struct BrokerTiles<'a>(&'a Client);
+
+impl Tiles for BrokerTiles<'_> {
+    fn fetch(&self, path: &TilePath) -> Result<Option<Vec<u8>>, String> {
+        let reply = self.0.get(&format!("/log/{path}"), None).map_err(|error| error.to_string())?;
+        match reply.status {
+            200 => Ok(Some(reply.body)),
+            404 => Ok(None),
+            status => Err(format!("HTTP status {status}")),
+        }
+    }
+}
+
+/// Why there is no answer that this guest believes.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// Nobody answered.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The broker cannot serve now.
+    #[error("the broker cannot serve {path} now (HTTP {status}{})", problem.as_ref().map(|problem| format!(", {}", problem.code)).unwrap_or_default())]
+    Unavailable {
+        /// What was asked.
+        path: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        problem: Option<Box<Problem>>,
+        /// When to come back.
+        retry_after: Option<Duration>,
+    },
+    /// The broker refused the request as a whole: nothing was verified.
+    #[error("the broker rejected the request: {} ({})", .0.title, .0.code)]
+    Rejected(Box<Problem>),
+    /// An answer that is no broker's.
+    #[error("{path} answered HTTP {status} with something else than a broker's answer: {what}")]
+    Reply {
+        /// What was asked.
+        path: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong.
+        what: String,
+    },
+    /// Not a challenge.
+    #[error(transparent)]
+    Challenge(#[from] ChallengeError),
+    /// No evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// The request cannot be made.
+    #[error("the request cannot be made: {0}")]
+    Request(#[from] DocumentError),
+    /// No fresh keys.
+    #[error(transparent)]
+    Hpke(#[from] HpkeError),
+    /// No fresh keys.
+    #[error(transparent)]
+    Key(#[from] BadKey),
+    /// No random bytes.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The answer is not the certified broker's to this request and this guest.
+    #[error("the answer is not believed: {0}")]
+    Answer(#[from] AnswerError),
+    /// It answers another number of items.
+    #[error("the answer has {found} items, {expected} were asked for")]
+    ItemCount {
+        /// How many were asked for.
+        expected: usize,
+        /// How many are answered.
+        found: usize,
+    },
+    /// It answers another item.
+    #[error("the answer is about {}, not about {}", shown(found), shown(expected))]
+    OtherItem {
+        /// What was asked for.
+        expected: Box<Item>,
+        /// What is answered.
+        found: Box<Item>,
+    },
+    /// A release where only a decision was asked for, or the reverse; or a model without a manifest.
+    #[error("the answer about {} is not of the kind that was asked for", shown(item))]
+    OtherKindOfAnswer {
+        /// The item.
+        item: Box<Item>,
+    },
+    /// None of the broker's certificates is one of its log's under the pinned root.
+    #[error("none of the broker's {found} certificates is of a log under the pinned root")]
+    NoLogCertificate {
+        /// How many it showed.
+        found: usize,
+    },
+    /// The log does not have the entry.
+    #[error("the receipt does not hold: {0}")]
+    Receipt(LogError),
+    /// The receipt's entry cannot be read.
+    #[error("the receipt's entry cannot be read: {0}")]
+    Entry(#[from] EntryError),
+    /// The receipt is for something else.
+    #[error("the receipt is for another entry: its {what} differs")]
+    OtherEntry {
+        /// In what.
+        what: &'static str,
+    },
+    /// The log is not the one that this guest remembers.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointsError),
+}
+
+fn shown(item: &Item) -> String {
+    let version = item.version.map(|version| format!("@{version}")).unwrap_or_default();
+    format!("{} {}{version}", item.kind.as_str(), item.name)
+}
+
+/// What an error means for whoever waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Nobody answered, or not now: try again.
+    Outage(Option<Duration>),
+    /// The answer is no.
+    Denied,
+    /// Whoever answered is not believed. Trying again helps an attacker only.
+    Untrusted,
+    /// This guest has no evidence.
+    NoEvidence,
+    /// Something here does not work.
+    Local,
+}
+
+impl ExchangeError {
+    /// What it means for whoever waits.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Http(error) if error.is_outage() => Class::Outage(None),
+            Self::Unavailable { retry_after, .. } => Class::Outage(*retry_after),
+            Self::Evidence(error) if error.is_outage() => Class::Outage(None),
+            Self::Rejected(_) => Class::Denied,
+            Self::Evidence(_) => Class::NoEvidence,
+            Self::Http(HttpError::ReplyTooLarge { .. })
+            | Self::Reply { .. }
+            | Self::Challenge(_)
+            | Self::Answer(_)
+            | Self::ItemCount { .. }
+            | Self::OtherItem { .. }
+            | Self::OtherKindOfAnswer { .. }
+            | Self::NoLogCertificate { .. }
+            | Self::Receipt(_)
+            | Self::Entry(_)
+            | Self::OtherEntry { .. } => Class::Untrusted,
+            Self::Checkpoints(CheckpointsError::Io { .. } | CheckpointsError::Form { .. }) => Class::Local,
+            Self::Checkpoints(_) => Class::Untrusted,
+            Self::Http(_) | Self::Request(_) | Self::Hpke(_) | Self::Key(_) | Self::NoRandomness(_) => Class::Local,
+        }
+    }
+
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Http(error) if error.is_outage() => "broker-unreachable",
+            Self::Http(HttpError::ReplyTooLarge { .. }) => "reply-too-large",
+            Self::Http(_) => "http-client",
+            Self::Unavailable { .. } => "broker-unavailable",
+            Self::Rejected(problem) => &problem.code,
+            Self::Reply { .. } => "reply-form",
+            Self::Challenge(_) => "challenge-form",
+            Self::Evidence(error) => error.code(),
+            Self::Request(_) => "request",
+            Self::Hpke(_) | Self::Key(_) => "keys",
+            Self::NoRandomness(_) => "no-randomness",
+            Self::Answer(error) => answer_code(error),
+            Self::ItemCount { .. } => "answer-item-count",
+            Self::OtherItem { .. } => "answer-other-item",
+            Self::OtherKindOfAnswer { .. } => "answer-other-kind",
+            Self::NoLogCertificate { .. } => "log-no-certificate",
+            Self::Receipt(_) => "receipt",
+            Self::Entry(_) => "receipt-entry-form",
+            Self::OtherEntry { .. } => "receipt-other-entry",
+            Self::Checkpoints(error) => error.code(),
+        }
+    }
+
+    /// What may help.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Http(error) => error.hint(),
+            Self::Unavailable { .. } => "the broker's operator sees why in its log",
+            Self::Rejected(problem) => problem.hint.as_deref().unwrap_or("the broker's operator sees why: portcullis explain DECISION-ID"),
+            Self::Reply { .. } | Self::Challenge(_) => "is the URL a broker's, and is it of the same version?",
+            Self::Evidence(error) => error.hint(),
+            Self::Answer(_) | Self::NoLogCertificate { .. } => {
+                "whoever answers is not the broker of the pinned root, or its certificates have run out, or this guest's clock is wrong"
+            }
+            Self::ItemCount { .. }
+            | Self::OtherItem { .. }
+            | Self::OtherKindOfAnswer { .. }
+            | Self::Receipt(_)
+            | Self::Entry(_)
+            | Self::OtherEntry { .. } => "the broker does not do what its version says: tell its operator and an auditor",
+            Self::Request(_) => "a request asks for 1 to 64 different items",
+            Self::Hpke(_) | Self::Key(_) | Self::NoRandomness(_) => "the kernel's random generator may not be ready",
+            Self::Checkpoints(error) => error.hint(),
+        }
+    }
+
+    /// The number that the broker's operator can look the matter up by.
+    #[must_use]
+    pub fn decision(&self) -> Option<DecisionId> {
+        match self {
+            Self::Rejected(problem) => problem.decision,
+            Self::Unavailable { problem, .. } => problem.as_ref().and_then(|problem| problem.decision),
+            _ => None,
+        }
+    }
+}
+
+const fn answer_code(error: &AnswerError) -> &'static str {
+    match error {
+        AnswerError::Certificate(_) => "answer-identity",
+        AnswerError::Document(_) => "answer-signature",
+        AnswerError::OtherRequest { .. } => "answer-other-request",
+        AnswerError::Hpke(_) => "answer-not-sealed-to-us",
+        AnswerError::Outcome(_) => "answer-form",
+    }
+}
