@@ -15,6 +15,7 @@ mod make_vectors;
 mod round_trips;
 mod storage;
 mod vectors;
+mod worked_example;
 
 /// The publisher whom the tests trust.
 fn publisher() -> SigningKey {
