@@ -38,6 +38,7 @@ mod evidence;
 mod rejection;
 mod snp;
 mod steps;
+mod words;
 
 pub use claims::{
     FirmwareVersion, GenuineEvidence, GuestPolicy, PlatformClaims, ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind,

@@ -16,10 +16,8 @@ use crate::{general, snp};
 pub struct Ask {
     /// Digest of the record's statement.
     pub record: Digest,
-    /// Digest of the whole active set of signed documents that the decision stands on.
+    /// Digest of the whole active set of signed documents that the decision stands on: its revision.
     pub documents: Digest,
-    /// Revision of that set in the store.
-    pub revision: u64,
 }
 
 /// The policy said yes to one ask by one guest. It exists only after [`Policy::decide`], and it is used up by being recorded.
@@ -62,12 +60,6 @@ impl Permit {
     #[must_use]
     pub const fn documents(&self) -> &Digest {
         &self.ask.documents
-    }
-
-    /// Revision of that set in the store.
-    #[must_use]
-    pub const fn revision(&self) -> u64 {
-        self.ask.revision
     }
 
     /// When the attestation is used up: the time of verification plus the policy's `attestation-lifetime`.

@@ -90,7 +90,7 @@ fn claims(shape: GuestShape) -> VerifiedClaims {
 }
 
 fn ask() -> Ask {
-    Ask { record: Digest::from([0x11; 32]), documents: Digest::from([0x22; 32]), revision: 33 }
+    Ask { record: Digest::from([0x11; 32]), documents: Digest::from([0x22; 32]) }
 }
 
 fn failed(checks: &[Check]) -> Vec<&'static str> {
@@ -130,7 +130,6 @@ fn a_permit_carries_what_was_asked_and_the_key_that_was_attested() {
     let Decision::Permit(permit, checks) = policy(&[]).decide(&claims, &ask(), later(600)) else { panic!("a permit") };
     assert_eq!(permit.record(), &ask().record);
     assert_eq!(permit.documents(), &ask().documents);
-    assert_eq!(permit.revision(), 33);
     assert_eq!(permit.guest_key(), &transcript().hpke_key);
     assert_eq!(permit.expires(), later(HOUR), "counted from the verification, not from the decision");
     assert!(checks.len() > 20 && checks.iter().all(|check| check.verdict == Verdict::Passed));

@@ -69,7 +69,11 @@ impl ChallengeKey {
     }
 
     fn tag(&self, nonce: &Nonce, expires: UnixTime) -> [u8; 32] {
-        Fields::new("portcullis/challenge/v1").field(self.installation.as_bytes()).field(nonce).number(expires.seconds()).hmac_sha256(&self.secret)
+        Fields::new("portcullis/challenge/v1")
+            .field(self.installation.as_bytes())
+            .field(nonce)
+            .number(expires.seconds())
+            .hmac_sha256(&self.secret)
     }
 }
 

@@ -60,7 +60,8 @@ impl SignedDocument {
     /// [`DocumentError::Body`] where the body breaks its own rules.
     pub fn sign<B: Body>(body: &B, key: &SigningKey) -> Result<Self, DocumentError> {
         body.check().map_err(|what| DocumentError::Body { expected: B::PAYLOAD_TYPE, what: what.to_owned() })?;
-        let payload = serde_json::to_vec(body).map_err(|error| DocumentError::Body { expected: B::PAYLOAD_TYPE, what: error.to_string() })?;
+        let payload =
+            serde_json::to_vec(body).map_err(|error| DocumentError::Body { expected: B::PAYLOAD_TYPE, what: error.to_string() })?;
         let sig = key.sign(&pae(B::PAYLOAD_TYPE, &payload));
         let signature = DocumentSignature { keyid: key.public().id(), sig };
         Ok(Self { payload_type: B::PAYLOAD_TYPE.to_owned(), payload, signatures: [signature] })
@@ -98,7 +99,8 @@ impl SignedDocument {
             return Err(DocumentError::WrongType { expected: B::PAYLOAD_TYPE, found: self.payload_type.clone() });
         }
         let [signature] = &self.signatures;
-        let signer = trusted.iter().find(|key| key.id() == signature.keyid).ok_or(DocumentError::UnknownSigner { found: signature.keyid })?;
+        let signer =
+            trusted.iter().find(|key| key.id() == signature.keyid).ok_or(DocumentError::UnknownSigner { found: signature.keyid })?;
         let signed = pae(&self.payload_type, &self.payload);
         signer.verify(&signed, &signature.sig).map_err(|_| DocumentError::BadSignature { signer: *signer })?;
         let refuse = |what: String| DocumentError::Body { expected: B::PAYLOAD_TYPE, what };
@@ -252,7 +254,10 @@ mod tests {
     fn one_type_never_passes_as_another() {
         let mut relabelled = signed();
         relabelled.payload_type = Other::PAYLOAD_TYPE.to_owned();
-        assert_eq!(relabelled.authenticate::<Other>(&[*key(1).public()]).unwrap_err(), DocumentError::BadSignature { signer: *key(1).public() });
+        assert_eq!(
+            relabelled.authenticate::<Other>(&[*key(1).public()]).unwrap_err(),
+            DocumentError::BadSignature { signer: *key(1).public() }
+        );
         let refused = signed().authenticate::<Other>(&[*key(1).public()]).unwrap_err();
         assert_eq!(refused, DocumentError::WrongType { expected: Other::PAYLOAD_TYPE, found: Note::PAYLOAD_TYPE.to_owned() });
     }
@@ -261,8 +266,11 @@ mod tests {
     fn a_signed_body_that_breaks_its_rules_is_refused() {
         let payload = br#"{"text":"a","more":1}"#.to_vec();
         let sig = key(1).sign(&pae(Note::PAYLOAD_TYPE, &payload));
-        let document =
-            SignedDocument { payload_type: Note::PAYLOAD_TYPE.to_owned(), payload, signatures: [DocumentSignature { keyid: key(1).public().id(), sig }] };
+        let document = SignedDocument {
+            payload_type: Note::PAYLOAD_TYPE.to_owned(),
+            payload,
+            signatures: [DocumentSignature { keyid: key(1).public().id(), sig }],
+        };
         assert!(matches!(document.authenticate::<Note>(&[*key(1).public()]), Err(DocumentError::Body { .. })));
         assert!(matches!(SignedDocument::sign(&Note { text: String::new() }, &key(1)), Err(DocumentError::Body { .. })));
     }

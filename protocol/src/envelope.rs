@@ -120,7 +120,11 @@ pub fn commit(statement: &StatementBody, opening: &[u8; 32], secret: &[u8]) -> D
 ///
 /// # Errors
 /// [`EnvelopeError::OtherStatement`], [`EnvelopeError::NotARecipient`], [`EnvelopeError::Hpke`], [`EnvelopeError::Commitment`], in that order.
-pub fn unwrap(envelope: &Envelope, statement: &Document<StatementBody>, key: &RecipientSecret) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+pub fn unwrap(
+    envelope: &Envelope,
+    statement: &Document<StatementBody>,
+    key: &RecipientSecret,
+) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
     let content = open_content(envelope, statement, key)?;
     let (_, secret) = content.split_at_checked(32).ok_or(EnvelopeError::Commitment)?;
     Ok(Zeroizing::new(secret.to_vec()))
@@ -148,7 +152,8 @@ fn open_content(
         return Err(EnvelopeError::OtherStatement { expected: *statement.digest(), found: envelope.statement });
     }
     let recipient = key.public().id();
-    let wrapped = envelope.recipients.iter().find(|wrapped| wrapped.recipient == recipient).ok_or(EnvelopeError::NotARecipient { key: recipient })?;
+    let wrapped =
+        envelope.recipients.iter().find(|wrapped| wrapped.recipient == recipient).ok_or(EnvelopeError::NotARecipient { key: recipient })?;
     let content = hpke::open(key, info(&envelope.statement).as_bytes(), &[], &wrapped.sealed)?;
     let (opening, secret) = content.split_first_chunk::<32>().ok_or(EnvelopeError::Commitment)?;
     let commitment = commit(statement.body(), opening, secret);
@@ -297,10 +302,16 @@ mod tests {
     #[test]
     fn a_record_has_a_secret_and_a_recipient() {
         let key = [broker().public().clone()];
-        assert_eq!(write_record(draft("a"), b"", &key, &publisher()).unwrap_err(), EnvelopeError::SecretSize { limit: limits::SECRET, found: 0 });
+        assert_eq!(
+            write_record(draft("a"), b"", &key, &publisher()).unwrap_err(),
+            EnvelopeError::SecretSize { limit: limits::SECRET, found: 0 }
+        );
         let large = vec![0; limits::SECRET + 1];
         assert!(matches!(write_record(draft("a"), &large, &key, &publisher()), Err(EnvelopeError::SecretSize { .. })));
-        assert_eq!(write_record(draft("a"), b"s", &[], &publisher()).unwrap_err(), EnvelopeError::Recipients { limit: limits::RECIPIENTS, found: 0 });
+        assert_eq!(
+            write_record(draft("a"), b"s", &[], &publisher()).unwrap_err(),
+            EnvelopeError::Recipients { limit: limits::RECIPIENTS, found: 0 }
+        );
         let no_manifest = Draft { manifest: None, ..draft("a") };
         assert!(matches!(write_record(no_manifest, b"s", &key, &publisher()), Err(EnvelopeError::Document(DocumentError::Body { .. }))));
     }

@@ -263,7 +263,10 @@ macro_rules! fixed_size {
     };
 }
 fixed_size!(RecipientKey, U1216, |key| key.0, |bytes| RecipientKey::from_bytes(bytes).ok());
-fixed_size!(RecipientSecret, U32, |secret| secret.0.seed, |bytes| bytes.try_into().ok().and_then(|seed| RecipientSecret::from_seed(seed).ok()));
+fixed_size!(RecipientSecret, U32, |secret| secret.0.seed, |bytes| bytes
+    .try_into()
+    .ok()
+    .and_then(|seed| RecipientSecret::from_seed(seed).ok()));
 fixed_size!(Encapsulated, U1120, |enc| enc.0, |bytes| bytes.try_into().ok().map(|array| Encapsulated(Box::new(array))));
 
 impl ConstantTimeEq for RecipientSecret {
@@ -348,7 +351,8 @@ mod tests {
         assert_eq!(*Portable::sk_to_pk(&portable).to_bytes(), *secret().public().as_bytes());
         let enc = <Portable as Kem>::EncappedKey::from_bytes(&sealed.enc).unwrap();
         let opened =
-            ::hpke::single_shot_open::<AesGcm256, HkdfSha256, Portable>(&OpModeR::Base, &portable, &enc, INFO, &sealed.ciphertext, AAD).unwrap();
+            ::hpke::single_shot_open::<AesGcm256, HkdfSha256, Portable>(&OpModeR::Base, &portable, &enc, INFO, &sealed.ciphertext, AAD)
+                .unwrap();
         assert_eq!(opened, b"secret");
     }
 

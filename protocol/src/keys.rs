@@ -159,7 +159,8 @@ impl SigningKey {
     /// [`BadKey::Seed`] where the implementation does not give it.
     pub fn seed(&self) -> Result<Zeroizing<[u8; 32]>, BadKey> {
         let seed = self.pair.seed().map_err(|_| BadKey::Seed)?;
-        let bytes: aws_lc_rs::encoding::Curve25519SeedBin<'_> = aws_lc_rs::encoding::AsBigEndian::as_be_bytes(&seed).map_err(|_| BadKey::Seed)?;
+        let bytes: aws_lc_rs::encoding::Curve25519SeedBin<'_> =
+            aws_lc_rs::encoding::AsBigEndian::as_be_bytes(&seed).map_err(|_| BadKey::Seed)?;
         bytes.as_ref().try_into().map(Zeroizing::new).map_err(|_| BadKey::Seed)
     }
 

@@ -1,0 +1,304 @@
+//! `broker.toml`: what an operator decides. Strict: an unknown key is an error with its line.
+//!
+//! Nothing here switches a check off. What weakens anything is named for what it does.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::ids::Name;
+use protocol::keys::PublicKey;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The pinned installation root. Trusted: certifies this broker's keys. Its thief can stand up another broker.
+    pub root: PublicKey,
+    /// Where `init` put keys and store. Its thief gains ciphertext, and the keys that are not protected.
+    pub data: PathBuf,
+    /// Where to listen, and how.
+    pub listen: Listen,
+    /// What unlocks protected key files.
+    #[serde(default)]
+    pub unlock: Unlock,
+    /// Who may publish which records. Trusted: to say what a name stands for.
+    #[serde(default, rename = "publisher")]
+    pub publishers: Vec<Signer>,
+    /// Who may put which policies, and revoke which records. Trusted: to decide who gets them.
+    #[serde(default, rename = "authority")]
+    pub authorities: Vec<Signer>,
+    /// Vendor collateral that was carried here. Not trusted: each piece is verified.
+    #[serde(default)]
+    pub collateral: Collateral,
+    /// How much a caller may ask.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How to log.
+    #[serde(default)]
+    pub log: Logging,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Certificate chain and key for TLS, PEM.
+    pub tls: Option<Tls>,
+    /// Plain HTTP beyond loopback, for a proxy that ends TLS on a network that you trust with request rates, and nothing more:
+    /// requests and answers are signed and sealed besides. The administrative token would cross in the clear.
+    #[serde(default)]
+    pub plain_http: PlainHttp,
+}
+
+/// Whether plain HTTP is spoken beyond loopback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlainHttp {
+    /// On loopback addresses only.
+    #[default]
+    LoopbackOnly,
+    /// On the given address, whatever it is.
+    BehindAProxy,
+}
+
+/// TLS material.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain, PEM, leaf first.
+    pub certificates: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// What unlocks protected key files: nothing, a passphrase in a file, or a key file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlock {
+    /// A file that holds the passphrase on its first line: a credential of systemd, a mounted secret.
+    pub passphrase_file: Option<PathBuf>,
+    /// A file whose bytes are the key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// A key, and the names that it may speak for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signer {
+    /// The public key.
+    pub key: PublicKey,
+    /// Patterns: `*`, `acme/*` or `acme/llama`.
+    pub names: Vec<String>,
+}
+
+impl Signer {
+    /// Whether this key speaks for `name`.
+    #[must_use]
+    pub fn covers(&self, name: &Name) -> bool {
+        self.names.iter().any(|pattern| name.is_covered_by(pattern))
+    }
+}
+
+/// Vendor collateral on disk.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collateral {
+    /// A folder of certificates (`.der`, `.pem`, `.crt`) and revocation lists (`.crl`); read again when it changes.
+    pub folder: Option<PathBuf>,
+}
+
+/// Limits on callers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Challenges and release requests a second, for one client address.
+    pub requests_per_second: u32,
+    /// How far a client may exceed it at once.
+    pub burst: u32,
+    /// Requests under way at once; more are answered 503 with `Retry-After`.
+    pub concurrent: usize,
+    /// How long a challenge lives, in seconds; at most 600.
+    pub challenge_seconds: u64,
+    /// How long a request may take to arrive and be answered, in seconds.
+    pub request_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_per_second: 50, burst: 200, concurrent: 512, challenge_seconds: 120, request_seconds: 30 }
+    }
+}
+
+impl Limits {
+    /// How long a challenge lives.
+    #[must_use]
+    pub const fn challenge_life(&self) -> Duration {
+        Duration::from_secs(self.challenge_seconds)
+    }
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// `json` for machines, `text` for people.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For a terminal.
+    Text,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming file, line and rule.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error: error.to_string() })?;
+        let mut config = Self::parse(&text)?;
+        let base = path.parent().unwrap_or_else(|| Path::new(""));
+        config.resolve(base);
+        Ok(config)
+    }
+
+    /// Reads and checks the text of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Form`] with line and column, [`ConfigError::Rule`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Form(error.to_string().trim_end().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let Self { data, listen, unlock, collateral, .. } = self;
+        let tls = listen.tls.iter_mut().flat_map(|tls| [&mut tls.certificates, &mut tls.key]);
+        let optional = [&mut unlock.passphrase_file, &mut unlock.key_file, &mut collateral.folder].into_iter().flatten();
+        for path in tls.chain(optional).chain([data]) {
+            *path = base.join(&*path);
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let rule =
+            |broken: bool, rule: &'static str, hint: &'static str| if broken { Err(ConfigError::Rule { rule, hint }) } else { Ok(()) };
+        let plain = self.listen.tls.is_none();
+        let beyond = !self.listen.address.ip().is_loopback() && self.listen.plain_http == PlainHttp::LoopbackOnly;
+        rule(plain && beyond, "plain HTTP beyond loopback", "add [listen.tls], or say plain_http = \"behind-a-proxy\"")?;
+        let unlock = &self.unlock;
+        let both = unlock.passphrase_file.is_some() && unlock.key_file.is_some();
+        rule(both, "both a passphrase file and a key file", "name one under [unlock]")?;
+        let limits = &self.limits;
+        rule(!(10..=600).contains(&limits.challenge_seconds), "limits.challenge_seconds outside 10 to 600", "120 suits most")?;
+        rule(limits.requests_per_second == 0 || limits.burst == 0, "a rate limit of zero", "it would refuse everybody")?;
+        rule(limits.concurrent == 0 || limits.request_seconds == 0, "a limit of zero", "it would refuse everybody")?;
+        for signers in [&self.publishers, &self.authorities] {
+            let distinct: HashSet<_> = signers.iter().map(|signer| signer.key).collect();
+            rule(distinct.len() != signers.len(), "the same key twice in one list", "give it one entry with all its names")?;
+            for pattern in signers.iter().flat_map(|signer| &signer.names) {
+                rule(
+                    !is_pattern(pattern),
+                    "a name pattern that is none of *, NAME/*, NAME",
+                    "names are a-z 0-9 . _ - in segments divided by /",
+                )?;
+            }
+            rule(signers.iter().any(|signer| signer.names.is_empty()), "a key without names", "say names = [\"*\"] or narrower")?;
+        }
+        Ok(())
+    }
+}
+
+fn is_pattern(pattern: &str) -> bool {
+    pattern == "*" || pattern.strip_suffix("/*").unwrap_or(pattern).parse::<Name>().is_ok()
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word.
+        error: String,
+    },
+    /// Not this kind of TOML; the message shows the line.
+    #[error("{0}")]
+    Form(String),
+    /// A rule beyond the types.
+    #[error("{rule}\nhint: {hint}")]
+    Rule {
+        /// What is wrong.
+        rule: &'static str,
+        /// What may help.
+        hint: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(listen: &str, more: &str) -> String {
+        let key = PublicKey::from_bytes([1; 32]);
+        format!("root = \"{key}\"\ndata = \"data\"\n{more}\n[listen]\n{listen}\n")
+    }
+
+    fn rule(listen: &str, more: &str) -> &'static str {
+        match Config::parse(&sample(listen, more)) {
+            Err(ConfigError::Rule { rule, .. }) => rule,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const LOOPBACK: &str = "address = \"127.0.0.1:8443\"";
+
+    #[test]
+    fn plain_http_stays_on_loopback_unless_said() {
+        assert!(Config::parse(&sample(LOOPBACK, "")).is_ok());
+        assert_eq!(rule("address = \"0.0.0.0:8443\"", ""), "plain HTTP beyond loopback");
+        assert!(Config::parse(&sample("address = \"0.0.0.0:8443\"\nplain_http = \"behind-a-proxy\"", "")).is_ok());
+        assert!(Config::parse(&sample("address = \"0.0.0.0:8443\"\ntls = { certificates = \"c\", key = \"k\" }", "")).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let error = Config::parse(&sample(LOOPBACK, "insecure = true")).unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("insecure"), "{error}");
+    }
+
+    #[test]
+    fn signers_have_names_and_stand_once() {
+        let key = PublicKey::from_bytes([2; 32]);
+        let signer = |names: &str| format!("[[publisher]]\nkey = \"{key}\"\nnames = {names}\n");
+        let parse = |more: &str| Config::parse(&format!("{}{more}", sample(LOOPBACK, "")));
+        assert!(parse(&signer("[\"*\", \"acme/*\", \"acme\"]")).is_ok());
+        for bad in ["[]", "[\"acme*\"]", "[\"Acme\"]", "[\"\"]"] {
+            assert!(matches!(parse(&signer(bad)), Err(ConfigError::Rule { .. })), "{bad}");
+        }
+        assert!(matches!(parse(&(signer("[\"*\"]") + &signer("[\"*\"]"))), Err(ConfigError::Rule { .. })));
+    }
+
+    #[test]
+    fn limits_are_never_zero_and_challenges_short() {
+        for bad in ["concurrent = 0", "burst = 0", "requests_per_second = 0", "request_seconds = 0", "challenge_seconds = 601"] {
+            let text = format!("{}[limits]\n{bad}\n", sample(LOOPBACK, ""));
+            assert!(matches!(Config::parse(&text), Err(ConfigError::Rule { .. })), "{bad}");
+        }
+    }
+}

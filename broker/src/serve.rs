@@ -1,0 +1,171 @@
+//! `portcullis-broker serve`: opens everything, says what it is, serves until it is told to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::entries::Event;
+use protocol::ids::AnchorClass;
+use protocol::messages::InstallationAnswer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::collateral::CollateralFolder;
+use crate::config::{Config, ConfigError};
+use crate::custody::{CustodyError, Installation, Keys, read_token, unlock};
+use crate::documents::Trust;
+use crate::init::{InitError, anchors, store_path};
+use crate::ledger::{Identity, Ledger, OpenError, RecordError};
+use crate::server::{Broker, Parts, listen, router};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+
+/// How often rejections are summed up in the log, and the collateral folder is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// Reads a configuration and everything that it names, and opens nothing that would change.
+///
+/// # Errors
+/// [`ServeError`], as serving would give.
+pub fn check(path: &Path) -> Result<Installation, ServeError> {
+    let config = Config::read(path)?;
+    let installation = Installation::read(&config.data)?;
+    same_root(&config, &installation)?;
+    anchors(&installation)?;
+    Keys::open(&config.data, &installation, &unlock(&config.unlock)?, clock::now())?;
+    read_token(&config.data)?;
+    CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?;
+    if let Some(tls) = &config.listen.tls {
+        listen::acceptor(tls).map_err(ServeError::Tls)?;
+    }
+    Ok(installation)
+}
+
+fn same_root(config: &Config, installation: &Installation) -> Result<(), ServeError> {
+    let found = installation.root;
+    if config.root == found { Ok(()) } else { Err(ServeError::Root { expected: config.root, found }) }
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`ServeError`]; in particular where the store does not match the head of its log.
+pub async fn serve(path: &Path) -> Result<(), ServeError> {
+    let config = Config::read(path)?;
+    let installation = Installation::read(&config.data)?;
+    same_root(&config, &installation)?;
+    let (keys, log_key) = Keys::open(&config.data, &installation, &unlock(&config.unlock)?, clock::now())?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&store_path(&config.data)).await?);
+    let origin = installation.origin().parse().map_err(|_| ServeError::Origin(installation.origin()))?;
+    let identity = Identity { origin, installation: installation.root, anchors: installation.anchors };
+    let trust = Trust::new(&config, installation.anchors);
+    let ledger = Ledger::open(Arc::clone(&store), log_key, identity, &trust).await?;
+    ledger.note(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() }).await?;
+    let broker = Arc::new(Broker::new(Parts {
+        keys,
+        installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
+        anchors: anchors(&installation)?,
+        collateral: CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?,
+        trust,
+        ledger,
+        store,
+        limits: config.limits.clone(),
+        token: read_token(&config.data)?,
+    }));
+    let tls = config.listen.tls.as_ref().map(listen::acceptor).transpose().map_err(ServeError::Tls)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = TcpListener::bind(config.listen.address).await.map_err(|error| ServeError::Listen(error.to_string()))?;
+    let address = listener.local_addr().map_err(|error| ServeError::Listen(error.to_string()))?;
+    announce(&installation, &format!("{scheme}://{address}"), &broker);
+
+    let (stop, stopped) = watch::channel(false);
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&broker), stopped.clone()));
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| ServeError::Listen(error.to_string()))?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("stopping: requests under way are finished");
+        // Nobody listens any more only where serving has ended already.
+        let _ = stop.send(true);
+    });
+    listen::serve(listener, tls, router(Arc::clone(&broker)), stopped).await;
+    drop(housekeeping.await);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the broker is, once, at start. The last line is what a supervisor or a test waits for.
+fn announce(installation: &Installation, url: &str, broker: &Broker) {
+    let anchors = installation.anchors.as_str();
+    if installation.anchors == AnchorClass::Test {
+        tracing::warn!(anchors, "this installation judges evidence under TEST roots: nothing of value belongs here");
+    }
+    let published = broker.ledger.published();
+    let (records, entries) = (published.documents.records().count(), published.edge.size());
+    tracing::info!(name = %installation.name, root = %installation.root, anchors, records, log_entries = entries, "the store matches the head of its log");
+    tracing::info!(url, "listening");
+}
+
+async fn housekeeping(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let stopping = tokio::time::timeout(HOUSEKEEPING, stop.wait_for(|stop| *stop)).await.is_ok();
+        broker.collateral.refresh();
+        broker.forget_quiet_clients();
+        let counts = broker.rejections.take_counts();
+        if !counts.is_empty()
+            && let Err(error) = broker.ledger.note(Event::Rejections { counts }).await
+        {
+            tracing::error!(%error, "rejections could not be summed up in the log");
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// Why the broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The keys.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// The configuration pins another root than the data folder was made for.
+    #[error("the configuration pins root {expected}, the data folder belongs to {found}")]
+    Root {
+        /// By the configuration.
+        expected: protocol::keys::PublicKey,
+        /// By the data folder.
+        found: protocol::keys::PublicKey,
+    },
+    /// The installation's name makes no log origin.
+    #[error("{0} cannot name a log")]
+    Origin(String),
+    /// The roots.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The log.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The first entry of this run.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The collateral.
+    #[error("{0}")]
+    Collateral(String),
+    /// TLS material.
+    #[error("{0}")]
+    Tls(String),
+    /// The address.
+    #[error("cannot listen: {0}")]
+    Listen(String),
+}

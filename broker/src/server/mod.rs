@@ -1,0 +1,186 @@
+//! The HTTP interface: routes, limits, and one handler a route. What is decided is decided elsewhere.
+//!
+//! | route | for |
+//! | --- | --- |
+//! | `POST /v1/challenge`, `POST /v1/release`, `GET /v1/installation` | guests |
+//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/decisions` | operators and publishers, by token |
+//! | `GET /log/checkpoint`, `GET /log/tile/…` | monitors: tlog-tiles |
+//! | `GET /healthz`, `GET /readyz`, `GET /metrics` | the platform |
+
+mod admin;
+mod guest;
+pub mod listen;
+mod monitor;
+mod problem;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attestation::Anchors;
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use protocol::encoding::sha256;
+use protocol::ids::Digest;
+use protocol::limits;
+use protocol::messages::InstallationAnswer;
+use tokio::sync::Semaphore;
+
+use crate::chains::Chains;
+use crate::collateral::CollateralFolder;
+use crate::config::Limits;
+use crate::custody::Keys;
+use crate::documents::Trust;
+use crate::guests::Guests;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::rejections::Rejections;
+use crate::store::Store;
+use problem::{Refusal, refuse};
+
+/// Everything that handlers share.
+pub struct Broker {
+    /// The broker's keys.
+    pub keys: Keys,
+    /// Its installation, as the public sees it.
+    pub installation: InstallationAnswer,
+    /// The roots of the platforms.
+    pub anchors: Anchors,
+    /// The vendors' collateral.
+    pub collateral: CollateralFolder,
+    /// Verified chains.
+    pub chains: Chains,
+    /// Verified guests.
+    pub guests: Guests,
+    /// Whose documents count.
+    pub trust: Trust,
+    /// The audit log and the documents in force.
+    pub ledger: Ledger,
+    /// What outlives the process.
+    pub store: Arc<dyn Store>,
+    /// Requests that proved nothing.
+    pub rejections: Rejections,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Limits on callers.
+    pub limits: Limits,
+    /// SHA-256 of the administrative token.
+    pub token: Digest,
+    rate: DefaultKeyedRateLimiter<IpAddr>,
+    places: Semaphore,
+}
+
+/// What a broker is made of, before its limits are set up.
+pub struct Parts {
+    /// See [`Broker`].
+    pub keys: Keys,
+    /// See [`Broker`].
+    pub installation: InstallationAnswer,
+    /// See [`Broker`].
+    pub anchors: Anchors,
+    /// See [`Broker`].
+    pub collateral: CollateralFolder,
+    /// See [`Broker`].
+    pub trust: Trust,
+    /// See [`Broker`].
+    pub ledger: Ledger,
+    /// See [`Broker`].
+    pub store: Arc<dyn Store>,
+    /// See [`Broker`].
+    pub limits: Limits,
+    /// The administrative token.
+    pub token: String,
+}
+
+impl Broker {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { keys, installation, anchors, collateral, trust, ledger, store, limits, token } = parts;
+        let one = NonZeroU32::MIN;
+        let quota = Quota::per_second(NonZeroU32::new(limits.requests_per_second).unwrap_or(one));
+        let rate = RateLimiter::keyed(quota.allow_burst(NonZeroU32::new(limits.burst).unwrap_or(one)));
+        let places = Semaphore::new(limits.concurrent);
+        let token = sha256(token.as_bytes());
+        let (chains, guests, rejections, metrics) = (Chains::default(), Guests::default(), Rejections::default(), Metrics::default());
+        Self {
+            keys,
+            installation,
+            anchors,
+            collateral,
+            chains,
+            guests,
+            trust,
+            ledger,
+            store,
+            rejections,
+            metrics,
+            limits,
+            token,
+            rate,
+            places,
+        }
+    }
+
+    /// Forgets clients that have been quiet, so that the table of rates stays small.
+    pub fn forget_quiet_clients(&self) {
+        self.rate.retain_recent();
+    }
+}
+
+/// All routes.
+pub fn router(broker: Arc<Broker>) -> Router {
+    let guests = Router::new()
+        .route("/v1/challenge", post(guest::challenge))
+        .route("/v1/release", post(guest::release))
+        .layer(DefaultBodyLimit::max(limits::REQUEST_BODY))
+        .layer(middleware::from_fn_with_state(Arc::clone(&broker), within_limits));
+    let admin = Router::new()
+        .route("/v1/records", put(admin::put_record).get(admin::list_records))
+        .route("/v1/policies", put(admin::put_policy))
+        .route("/v1/policies/{*name}", get(admin::policy))
+        .route("/v1/revocations", put(admin::put_revocations).get(admin::revocations))
+        .route("/v1/decisions/{id}", get(admin::decision))
+        .layer(DefaultBodyLimit::max(2 * limits::DOCUMENT))
+        .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
+    Router::new()
+        .merge(guests)
+        .merge(admin)
+        .route("/v1/installation", get(guest::installation))
+        .route("/log/checkpoint", get(monitor::checkpoint))
+        .route("/log/tile/{*path}", get(monitor::tile))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(monitor::ready))
+        .route("/metrics", get(monitor::metrics))
+        .fallback(|| async { refuse(404, "no-such-route", "there is nothing here") })
+        .method_not_allowed_fallback(|| async { refuse(405, "method-not-allowed", "not by this method") })
+        .with_state(broker)
+}
+
+/// A place for every request, a rate for every client address, an end for every request.
+async fn within_limits(
+    State(broker): State<Arc<Broker>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Err(until) = broker.rate.check_key(&peer.ip().to_canonical()) {
+        let wait = until.wait_time_from(DefaultClock::default().now());
+        broker.metrics.count("rejected", "rate-limit");
+        return Refusal::new(429, "rate-limit", "too many requests from this address").retry_after(wait).into_response();
+    }
+    let Ok(_place) = broker.places.try_acquire() else {
+        broker.metrics.count("rejected", "busy");
+        return Refusal::new(503, "busy", "too many requests at once").retry_after(Duration::from_secs(1)).into_response();
+    };
+    match tokio::time::timeout(Duration::from_secs(broker.limits.request_seconds), next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => refuse(408, "too-slow", "the request took too long"),
+    }
+}

@@ -1,0 +1,74 @@
+//! What monitors and the platform call: the audit log as static tiles (tlog-tiles), readiness, metrics.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use protocol::log::TilePath;
+use protocol::log::tiles::{TileKind, encode_bundle};
+
+use super::Broker;
+use super::problem::refuse;
+
+const IMMUTABLE: (HeaderName, &str) = (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
+
+pub async fn checkpoint(State(broker): State<Arc<Broker>>) -> Response {
+    let checkpoint = broker.ledger.published().checkpoint.to_string();
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], checkpoint).into_response()
+}
+
+/// A tile of hashes or a bundle of entries. Only what the published checkpoint covers is shown.
+pub async fn tile(State(broker): State<Arc<Broker>>, Path(path): Path<String>) -> Response {
+    let unknown = || refuse(404, "tile-unknown", "no such tile");
+    let Ok(path) = format!("tile/{path}").parse::<TilePath>() else { return unknown() };
+    let published = broker.ledger.published();
+    let width = u64::from(path.width());
+    let bytes = match path.kind() {
+        TileKind::Entries => {
+            let first = path.index().saturating_mul(256);
+            let end = first.saturating_add(width);
+            if end > published.edge.size() {
+                return unknown();
+            }
+            match broker.store.entries(first..end).await {
+                Ok(entries) => encode_bundle(&entries).ok(),
+                Err(error) => return failed(&error),
+            }
+        }
+        TileKind::Hashes { level } => match published.edge.tile_bytes(&path) {
+            Some(bytes) => Some(bytes),
+            None => match u8::try_from(level) {
+                Ok(level) => match broker.store.tile(level, path.index()).await {
+                    Ok(stored) => stored.and_then(|tile| tile.hashes.get(..usize::from(path.width()) * 32).map(<[u8]>::to_vec)),
+                    Err(error) => return failed(&error),
+                },
+                Err(_) => None,
+            },
+        },
+    };
+    match bytes {
+        Some(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream"), IMMUTABLE], bytes).into_response(),
+        None => unknown(),
+    }
+}
+
+fn failed(error: &crate::store::StoreError) -> Response {
+    tracing::error!(%error, "the log could not be read");
+    refuse(503, "store-failed", "the store failed")
+}
+
+/// Ready to decide: the store answers, and its head is where this broker left it.
+pub async fn ready(State(broker): State<Arc<Broker>>) -> Response {
+    let published = broker.ledger.published();
+    match broker.store.head().await {
+        Ok(Some(head)) if head.checkpoint == *published.checkpoint || head.size > published.edge.size() => "ready\n".into_response(),
+        Ok(_) => refuse(503, "store-does-not-match-its-log", "the store is not where this broker left it"),
+        Err(error) => failed(&error),
+    }
+}
+
+pub async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
+    let text = broker.metrics.text(broker.ledger.published().edge.size());
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

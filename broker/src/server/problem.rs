@@ -1,0 +1,63 @@
+//! How a no looks on the wire: RFC 9457, a stable code, a hint, and when to come back.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use protocol::ids::DecisionId;
+use protocol::messages::Problem;
+
+/// A refusal on its way out.
+pub struct Refusal {
+    problem: Problem,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// With a status, a code and a title.
+    pub fn new(status: u16, code: &str, title: &str) -> Self {
+        Self { problem: Problem::new(status, code, title), retry_after: None }
+    }
+
+    /// With what happened.
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.problem.detail = Some(detail.into());
+        self
+    }
+
+    /// With what may help.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.problem.hint = Some(hint.into());
+        self
+    }
+
+    /// With what the operator can look it up by.
+    pub fn decision(mut self, decision: DecisionId) -> Self {
+        self.problem.decision = Some(decision);
+        self
+    }
+
+    /// With when to come back: whole seconds, at least one.
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+}
+
+/// A refusal with no more than a code.
+pub fn refuse(status: u16, code: &str, title: &str) -> Response {
+    Refusal::new(status, code, title).into_response()
+}
