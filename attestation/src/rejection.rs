@@ -512,3 +512,26 @@ pub enum BadAnchor {
     #[error("no ARK was given")]
     None,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_kebab_case_and_stand_once() {
+        let mut seen = std::collections::HashSet::new();
+        for code in Rejection::CODES {
+            assert!(seen.insert(code), "{code} twice");
+            assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_knows_its_step_and_its_code() {
+        let rejection = Rejection::TcbLayout { field: "CURRENT_TCB", line: ProductLine::Milan };
+        assert_eq!((rejection.step(), rejection.code()), (8, "snp-tcb-layout"));
+        assert_eq!(rejection.to_string(), "expected zero in the bytes of CURRENT_TCB that Milan does not use");
+        let rejection = Rejection::ReportData { expected: [0xab; 64].into(), found: [0; 64].into() };
+        assert!(rejection.to_string().starts_with("expected report data ababab"), "{rejection}");
+    }
+}

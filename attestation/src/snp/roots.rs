@@ -25,7 +25,8 @@ pub(super) fn vendor() -> Vec<Root> {
     ]
 }
 
-/// The ASK of each line, then its ASVK: issued by AMD, published beside the roots.
+/// The ASK of each line, then the ASVK of each: issued by AMD, published beside the roots, and to be had from
+/// `https://kdsintf.amd.com/vcek/v1/{line}/cert_chain` and `…/vlek/v1/{line}/cert_chain`.
 pub(super) const INTERMEDIATES: &[u8] = include_bytes!("intermediates.pem");
 
 /// Subject of ARK-Milan: contents of its `Name`.
@@ -126,7 +127,12 @@ const TURIN_KEY: [u8; 550] = [
 
 #[cfg(test)]
 mod tests {
+    use super::super::anchors::Anchors;
+    use super::super::leaf::issuer_name;
+    use super::super::pss::is_signed_by;
+    use super::super::x509::Certificate;
     use super::*;
+    use crate::claims::SigningKeyKind;
     use protocol::encoding::sha256;
 
     /// SHA-256 over `SubjectPublicKeyInfo`, as independent verifiers pin them.
@@ -143,5 +149,18 @@ mod tests {
             assert!(root.subject.ends_with(format!("ARK-{}", root.line).as_bytes()));
         }
         assert_eq!(vendor().iter().map(|root| root.line).collect::<Vec<_>>(), ProductLine::ALL);
+    }
+
+    #[test]
+    fn every_compiled_in_intermediate_is_issued_by_its_root() {
+        let anchors = Anchors::vendor();
+        let intermediates: Vec<Certificate<'_>> = anchors.intermediates().map(|der| Certificate::parse(der).unwrap()).collect();
+        assert_eq!(intermediates.len(), 6);
+        for (line, kind) in ProductLine::ALL.into_iter().flat_map(|line| [(line, SigningKeyKind::Vcek), (line, SigningKeyKind::Vlek)]) {
+            let root = anchors.root(line).unwrap();
+            let name = issuer_name(kind, line);
+            let own: Vec<_> = intermediates.iter().filter(|certificate| certificate.common_name() == name).collect();
+            assert!(matches!(own.as_slice(), [one] if one.issuer == root.subject && is_signed_by(&one.signed, &root.key)), "{name}");
+        }
     }
 }
