@@ -38,15 +38,15 @@ mod tests;
 
 pub use cipher::Backend;
 pub use error::{OpenError, SealError};
-pub use folder::{FolderSource, inspect_folder, open_folder, seal_folder};
+pub use folder::{FolderSource, OpenFolder, SealFolder, inspect_folder, open_folder, seal_folder, unlock_folder};
 pub use geometry::ChunkSize;
 pub use keys::ModelKey;
-pub use manifest::{Contents, FileEntry, Inspection, Manifest};
-pub use open::{SealedFile, SealedModel};
+pub use manifest::{Contents, FileEntry, Inspection, Manifest, Signer};
+pub use open::{ChunkBuffer, SealedFile, SealedModel};
 pub use path::ModelPath;
 pub use reader::Reader;
 pub use seal::{Sealed, Sealing};
-pub use source::{Advance, Progress, RangeSink, RangeSource, Silent};
+pub use source::{Advance, Meter, Progress, RangeSink, RangeSource, Silent};
 
 /// The version of the format that this crate reads and writes. Another one is another format: there is no negotiation.
 pub const FORMAT: u32 = 1;
