@@ -37,11 +37,21 @@ impl Tone {
     }
 }
 
+/// Whose streams these are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// The process's own: a progress bar may be drawn beside them.
+    Process,
+    /// A caller's.
+    Other,
+}
+
 /// Where one command prints.
 pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     style: Style,
+    streams: Streams,
     /// The first failure to write to standard output.
     broken: Option<io::Error>,
 }
@@ -52,17 +62,22 @@ impl<'a> Console<'a> {
     pub fn process() -> Self {
         let coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let style = if coloured { Style::Coloured } else { Style::Plain };
-        Self::new(io::BufWriter::new(io::stdout()), io::stderr(), style)
+        Self { streams: Streams::Process, ..Self::new(io::BufWriter::new(io::stdout()), io::stderr(), style) }
     }
 
     /// Other streams.
     pub fn new(out: impl Write + 'a, err: impl Write + 'a, style: Style) -> Self {
-        Self { out: Box::new(out), err: Box::new(err), style, broken: None }
+        Self { out: Box::new(out), err: Box::new(err), style, streams: Streams::Other, broken: None }
     }
 
     /// Whether there are colours.
     pub(crate) fn is_coloured(&self) -> bool {
         self.style == Style::Coloured
+    }
+
+    /// Whether these are the process's own streams.
+    pub(crate) fn is_process(&self) -> bool {
+        self.streams == Streams::Process
     }
 
     /// Writes to standard output as it is.
@@ -93,6 +108,11 @@ impl<'a> Console<'a> {
             Err(error) => self.broken = self.broken.take().or(Some(error.into())),
         }
         self.flush();
+    }
+
+    /// Whether nobody reads any more, or nothing can be written.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     /// Hands on what was buffered.
