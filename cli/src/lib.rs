@@ -46,7 +46,7 @@ pub use failure::Exit;
 
 /// Releases keys of AI models to proven confidential VMs, and to nobody else.
 #[derive(Parser)]
-#[command(name = "portcullis", version, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "portcullis", version, arg_required_else_help = true, max_term_width = 110)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 failed or rejected, 2 wrong use, 3 denied by a policy, 130 interrupted.
 Where a command wants a broker, a root or a token, it also takes PORTCULLIS_BROKER, PORTCULLIS_ROOT and PORTCULLIS_TOKEN_FILE.")]

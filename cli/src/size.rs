@@ -7,7 +7,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     // In tenths of the unit, so that no number is rounded twice: 999_950 B is 1.0 MB, not 1000.0 kB.
-    let mut tenths = (bytes + 50) / 100;
+    let mut tenths = bytes / 100 + u64::from(bytes % 100 >= 50);
     let mut unit = 0;
     while tenths >= 10_000 && unit + 1 < UNITS.len() {
         tenths = (tenths + 500) / 1000;

@@ -74,7 +74,7 @@ impl LogArguments {
 #[command(after_long_help = "\
 Example:
     portcullis audit verify --broker https://broker.example.com --root root.pub --state broker.checkpoint")]
-struct Verify {
+pub(crate) struct Verify {
     /// The checkpoint of the last audit: read, compared, and replaced once all is well
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -168,7 +168,7 @@ impl From<AuditError> for Failure {
 #[command(after_long_help = "\
 Example:
     portcullis audit tail --lines 20 --follow --broker https://broker.example.com --root root.pub")]
-struct Tail {
+pub(crate) struct Tail {
     /// How many entries
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     lines: u64,
@@ -218,7 +218,7 @@ impl Tail {
 #[command(after_long_help = "\
 Example:
     portcullis audit prove 1234 --out entry-1234.proof.json --broker https://broker.example.com --root root.pub")]
-struct Prove {
+pub(crate) struct Prove {
     /// The entry's index
     index: u64,
 
@@ -252,7 +252,7 @@ impl Prove {
 #[command(after_long_help = "\
 Example:
     portcullis audit check-proof entry-1234.proof.json --root root.pub")]
-struct CheckProof {
+pub(crate) struct CheckProof {
     /// The proof
     file: PathBuf,
 

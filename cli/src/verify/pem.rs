@@ -42,7 +42,7 @@ impl Content {
 
 /// Why a file holds no certificates or revocation lists.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PemError {
+pub(crate) enum PemError {
     /// It cannot be read.
     #[error(transparent)]
     File(#[from] FileError),

@@ -40,6 +40,16 @@ impl Ran {
     }
 }
 
+impl Ran {
+    /// That it ended so; gives what stands on standard error.
+    #[allow(dead_code)]
+    #[track_caller]
+    pub fn refused_with(self, exit: Exit) -> String {
+        assert_eq!(self.exit, exit, "{self:?}");
+        self.err
+    }
+}
+
 /// Runs `portcullis` with these arguments.
 pub fn portcullis<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
