@@ -43,6 +43,17 @@ pub enum Plaintext {
     Disk,
 }
 
+impl Plaintext {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// Whether a secret may be written to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,6 +63,17 @@ pub enum Stdout {
     Refused,
     /// Yes.
     Allowed,
+}
+
+impl Stdout {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Allowed => "allowed",
+        }
+    }
 }
 
 /// The file, word for word.
@@ -108,7 +130,7 @@ pub struct Config {
     pub covers: Vec<PathBuf>,
 }
 
-/// Whether plaintext in this place was asked for on the command line.
+/// What the command line changes.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Another broker URL. Not in the digest.
@@ -187,6 +209,15 @@ impl Config {
         self
     }
 
+    /// The word in the file for where plain HTTP is spoken.
+    #[must_use]
+    pub const fn plain_http(&self) -> &'static str {
+        match self.broker.plain_http {
+            PlainHttp::LoopbackOnly => "loopback-only",
+            PlainHttp::Anywhere => "anywhere",
+        }
+    }
+
     /// The digest of the effective configuration, as the head of this file says. Reads the covered files.
     ///
     /// # Errors
@@ -195,18 +226,9 @@ impl Config {
         let state = self.state.as_ref().map(|path| path.as_os_str().as_encoded_bytes());
         let mut fields = Fields::new("portcullis/guest-configuration/v1")
             .field(self.root.as_bytes())
-            .field(match self.plaintext {
-                Plaintext::Memory => "memory",
-                Plaintext::Disk => "disk",
-            })
-            .field(match self.stdout {
-                Stdout::Refused => "refused",
-                Stdout::Allowed => "allowed",
-            })
-            .field(match self.broker.plain_http {
-                PlainHttp::LoopbackOnly => "loopback-only",
-                PlainHttp::Anywhere => "anywhere",
-            })
+            .field(self.plaintext.as_str())
+            .field(self.stdout.as_str())
+            .field(self.plain_http())
             .optional(state)
             .number(self.covers.len() as u64);
         for path in &self.covers {
@@ -276,7 +298,7 @@ mod tests {
             .number(0)
             .sha256();
         assert_eq!(digest(""), expected);
-        assert_eq!(expected.to_string(), "DIGEST");
+        assert_eq!(expected.to_string(), "cd7e19ebf62202a4c3cf05fb08dfc47f858389429e206248d650b23841dc4b0c");
     }
 
     #[test]

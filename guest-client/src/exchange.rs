@@ -17,8 +17,7 @@ use std::time::Duration;
 use protocol::challenge::{Challenge, ChallengeError};
 use protocol::documents::{Certificate, Kind};
 use protocol::dsse::{DocumentError, SignedDocument};
-use protocol::encoding::sha256;
-use protocol::entries::{Decided, Entry, EntryError, Event, Verdict};
+use protocol::entries::{Decided, Entry, EntryError, Event, Verdict, nonce_digest};
 use protocol::hpke::{HpkeError, RecipientSecret};
 use protocol::ids::{AnchorClass, DecisionId, Digest, NoRandomness, Nonce, Platform, RequestId, Role};
 use protocol::keys::{BadKey, PublicKey, SigningKey};
@@ -219,8 +218,13 @@ impl<'a> Session<'a> {
             _ => None,
         };
         match (reply.status, problem) {
-            (429 | 500.., problem) => {
+            (408 | 429 | 500.., problem) => {
                 Err(ExchangeError::Unavailable { path, status: reply.status, problem, retry_after: reply.retry_after })
+            }
+            // Not the way to a broker, whoever says so.
+            (status @ (404 | 405), problem) => {
+                let what = problem.map_or_else(|| "there is nothing here".to_owned(), |problem| problem.title);
+                Err(ExchangeError::Reply { path, status, what })
             }
             (_, Some(problem)) => Err(ExchangeError::Rejected(problem)),
             (status, None) => Err(ExchangeError::Reply { path, status, what: "expected a broker's answer".to_owned() }),
@@ -303,7 +307,7 @@ impl Asked {
         match () {
             () if *decision != outcome.decision => other("decision"),
             () if *request != self.digest => other("request"),
-            () if *nonce != sha256(self.nonce.as_bytes()) => other("nonce"),
+            () if *nonce != nonce_digest(&self.nonce) => other("nonce"),
             () if *guest != self.guest => other("guest key"),
             () if *purpose != self.purpose => other("purpose"),
             () if items.len() != outcome.items.len() => other("number of items"),

@@ -7,18 +7,22 @@
 //! | [`config`] | what a guest pins, and the digest by which a policy can demand that it does |
 //! | [`exchange`] | challenge, evidence, request; then the answer, believed only where all of it holds together |
 //! | [`checkpoints`] | the last checkpoint of the broker's log, kept |
+//! | [`destination`] | where plaintext may go |
+//! | [`report`] | what people and programs learn about a denial |
 //! | [`http`] | the way to a broker |
 //! | [`retry`] | when to try again |
 
 pub mod agent;
 pub mod checkpoints;
 mod clock;
+mod command;
 pub mod config;
+pub mod destination;
 pub mod evidence;
 pub mod exchange;
 pub mod http;
+pub mod report;
 pub mod retry;
-/// run
-pub fn run(_args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+mod secret_file;
+
+pub use command::run;

@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::documents::Kind;
-use crate::ids::{AnchorClass, DecisionId, Digest, Name, Version};
+use crate::encoding::Fields;
+use crate::ids::{AnchorClass, DecisionId, Digest, Name, Nonce, Version};
 use crate::keys::PublicKey;
 use crate::limits;
 use crate::messages::Purpose;
@@ -104,7 +105,7 @@ pub enum Event {
         decision: DecisionId,
         /// The request's digest.
         request: Digest,
-        /// SHA-256 of the nonce that was spent.
+        /// The digest of the nonce that was spent: [`nonce_digest`].
         nonce: Digest,
         /// The id of the guest's HPKE key.
         guest: Digest,
@@ -120,6 +121,12 @@ pub enum Event {
         /// How many, by code.
         counts: Vec<RejectionCount>,
     },
+}
+
+/// What an entry names a spent nonce by: SHA-256 of `LP("portcullis/nonce/v1") ‖ LP(nonce)`.
+#[must_use]
+pub fn nonce_digest(nonce: &Nonce) -> Digest {
+    Fields::new("portcullis/nonce/v1").field(nonce).sha256()
 }
 
 /// The verdict on one item.

@@ -255,8 +255,8 @@ mod tests {
         let mut padded = guest.certificate_table.clone();
         padded.resize(limits::SNP_CERTIFICATE_TABLE, 0);
         assert_eq!(trimmed(&padded), guest.certificate_table);
-        assert_eq!(trimmed(&[0; 4096]), []);
-        assert_eq!(trimmed(&certificate_table(&[])), []);
+        assert!(trimmed(&[0; 4096]).is_empty());
+        assert!(trimmed(&certificate_table(&[])).is_empty());
         assert_eq!(trimmed(&[0xff; 4096]), [0xff; 4096], "a table that does not add up stays as it is");
     }
 }
