@@ -27,7 +27,8 @@ pub struct Config {
     /// Who may publish which records. Trusted: to say what a name stands for.
     #[serde(default, rename = "publisher")]
     pub publishers: Vec<Signer>,
-    /// Who may put which policies, and revoke which records. Trusted: to decide who gets them.
+    /// Who may put which policies, and revoke which records. Trusted: to decide who gets them. Whoever takes an authority out
+    /// takes its policies and its revocations out of force: put them under another one first.
     #[serde(default, rename = "authority")]
     pub authorities: Vec<Signer>,
     /// Vendor collateral that was carried here. Not trusted: each piece is verified.
@@ -122,6 +123,8 @@ pub struct Limits {
     pub burst: u32,
     /// Requests under way at once; more are answered 503 with `Retry-After`.
     pub concurrent: usize,
+    /// Connections at once; more wait in the operating system's queue.
+    pub connections: usize,
     /// How long a challenge lives, in seconds; at most 600.
     pub challenge_seconds: u64,
     /// How long a request may take to arrive and be answered, in seconds.
@@ -130,7 +133,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_per_second: 50, burst: 200, concurrent: 512, challenge_seconds: 120, request_seconds: 30 }
+        Self { requests_per_second: 50, burst: 200, concurrent: 512, connections: 4096, challenge_seconds: 120, request_seconds: 30 }
     }
 }
 
@@ -205,7 +208,11 @@ impl Config {
         let limits = &self.limits;
         rule(!(10..=600).contains(&limits.challenge_seconds), "limits.challenge_seconds outside 10 to 600", "120 suits most")?;
         rule(limits.requests_per_second == 0 || limits.burst == 0, "a rate limit of zero", "it would refuse everybody")?;
-        rule(limits.concurrent == 0 || limits.request_seconds == 0, "a limit of zero", "it would refuse everybody")?;
+        rule(
+            limits.concurrent == 0 || limits.connections == 0 || limits.request_seconds == 0,
+            "a limit of zero",
+            "it would refuse everybody",
+        )?;
         for signers in [&self.publishers, &self.authorities] {
             let distinct: HashSet<_> = signers.iter().map(|signer| signer.key).collect();
             rule(distinct.len() != signers.len(), "the same key twice in one list", "give it one entry with all its names")?;
@@ -296,7 +303,9 @@ mod tests {
 
     #[test]
     fn limits_are_never_zero_and_challenges_short() {
-        for bad in ["concurrent = 0", "burst = 0", "requests_per_second = 0", "request_seconds = 0", "challenge_seconds = 601"] {
+        for bad in
+            ["concurrent = 0", "connections = 0", "burst = 0", "requests_per_second = 0", "request_seconds = 0", "challenge_seconds = 601"]
+        {
             let text = format!("{}[limits]\n{bad}\n", sample(LOOPBACK, ""));
             assert!(matches!(Config::parse(&text), Err(ConfigError::Rule { .. })), "{bad}");
         }

@@ -159,10 +159,10 @@ pub fn unlock(config: &config::Unlock) -> Result<Unlock, CustodyError> {
 ///
 /// # Errors
 /// [`CustodyError::Read`].
-pub fn read_token(data: &Path) -> Result<String, CustodyError> {
+pub fn read_token(data: &Path) -> Result<Zeroizing<String>, CustodyError> {
     let path = data.join("admin.token");
     let text = String::from_utf8(read(&path)?).map_err(|_| CustodyError::Read { path: path.clone(), error: "not UTF-8".to_owned() })?;
-    let token = text.trim().to_owned();
+    let token = Zeroizing::new(Zeroizing::new(text).trim().to_owned());
     if token.len() < 32 { Err(CustodyError::Read { path, error: "shorter than 32 characters".to_owned() }) } else { Ok(token) }
 }
 

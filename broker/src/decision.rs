@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use attestation::{Anchors, ChainCache, Collateral, Evidence, SnpEvidence, VerifiedClaims};
-use policies::{Ask, Decision, Permit};
-use protocol::admin::{CheckVerdict, ExplainedCheck, PolicyReference};
+use policies::{Ask, Check, Decision, Permit, Verdict};
+use protocol::admin::PolicyReference;
 use protocol::challenge::{ChallengeError, ChallengeKey};
 use protocol::hpke::RecipientKey;
 use protocol::ids::{DecisionId, Digest, NoRandomness, Nonce, Platform};
@@ -72,7 +72,7 @@ pub(crate) struct ItemVerdict {
     /// The policy that decided, where one did.
     pub(crate) policy: Option<PolicyReference>,
     /// Every check that ran.
-    pub(crate) checks: Vec<ExplainedCheck>,
+    pub(crate) checks: Vec<Check>,
     /// The permit, exactly where every check passed.
     pub(crate) permit: Option<Permit>,
 }
@@ -152,48 +152,43 @@ impl Judge<'_> {
         let wanted = item.version.map_or_else(|| "any version".to_owned(), |version| format!("version {version}"));
         let subject = format!("{} {}, {wanted}", item.kind.as_str(), item.name);
         let Some(record) = self.documents.record(item.kind, &item.name, item.version) else {
-            let checks = vec![check("record-known", "a published record", format!("no {subject}"), false)];
+            let checks = vec![check("record-known", "a published record", format!("no {subject}"), Verdict::Failed)];
             return ItemVerdict { item: item.clone(), record: None, policy: None, checks, permit: None };
         };
         let statement = record.statement.body();
         let item = Item { version: Some(statement.version), ..item.clone() };
-        let mut checks = vec![check("record-known", "a published record", format!("version {}", statement.version), true)];
+        let mut checks = vec![check("record-known", "a published record", format!("version {}", statement.version), Verdict::Passed)];
         let revocation = self.documents.revocation(&statement.name, statement.version);
         let found = revocation.map_or_else(|| "not revoked".to_owned(), |entry| format!("revoked: {}", entry.reason));
-        checks.push(check("record-revoked", "not revoked", found, revocation.is_none()));
-        let same_class = statement.anchors == claims.anchors();
+        checks.push(check("record-revoked", "not revoked", found, passed(revocation.is_none())));
+        let same_class = passed(statement.anchors == claims.anchors());
         checks.push(check("anchor-class", statement.anchors.as_str(), claims.anchors().as_str().to_owned(), same_class));
         let Some(policy) = self.documents.policy(&statement.authority, &statement.policy) else {
             let expected = format!("policy {} by {}", statement.policy, statement.authority);
-            checks.push(check("policy-present", &expected, "none in force".to_owned(), false));
+            checks.push(check("policy-present", &expected, "none in force".to_owned(), Verdict::Failed));
             return ItemVerdict { item, record: Some(Arc::clone(record)), policy: None, checks, permit: None };
         };
         let document = &policy.document;
         let reference =
             PolicyReference { name: document.body().name.clone(), version: document.body().version, document: *document.digest() };
-        checks.push(check("policy-present", statement.policy.as_str(), format!("version {}", reference.version), true));
+        checks.push(check("policy-present", statement.policy.as_str(), format!("version {}", reference.version), Verdict::Passed));
         let ask = Ask { record: *record.statement.digest(), documents: *self.documents.digest() };
         let (permit, ran) = match policy.policy.decide(claims, &ask, at) {
             Decision::Permit(permit, ran) => (Some(permit), ran),
             Decision::Denial(ran) => (None, ran),
         };
-        checks.extend(ran.iter().map(explain));
-        let permit = permit.filter(|_| checks.iter().all(|check| check.verdict == CheckVerdict::Passed));
+        checks.extend(ran);
+        let permit = permit.filter(|_| checks.iter().all(|check| check.verdict == Verdict::Passed));
         ItemVerdict { item, record: Some(Arc::clone(record)), policy: Some(reference), checks, permit }
     }
 }
 
-fn check(code: &str, expected: &str, found: String, passed: bool) -> ExplainedCheck {
-    let verdict = if passed { CheckVerdict::Passed } else { CheckVerdict::Failed };
-    ExplainedCheck { code: code.to_owned(), expected: expected.to_owned(), found, verdict }
+fn check(code: &'static str, expected: &str, found: String, verdict: Verdict) -> Check {
+    Check { code, expected: expected.to_owned(), found, verdict }
 }
 
-fn explain(check: &policies::Check) -> ExplainedCheck {
-    let verdict = match check.verdict {
-        policies::Verdict::Passed => CheckVerdict::Passed,
-        policies::Verdict::Failed => CheckVerdict::Failed,
-    };
-    ExplainedCheck { code: check.code.to_owned(), expected: check.expected.clone(), found: check.found.clone(), verdict }
+const fn passed(holds: bool) -> Verdict {
+    if holds { Verdict::Passed } else { Verdict::Failed }
 }
 
 /// Why a request proves nothing. Whoever sent it learns the code.

@@ -17,6 +17,9 @@ use protocol::time::UnixTime;
 const CAPACITY: u64 = 8192;
 /// How long one is kept at most, whatever its policy says: the longest attestation lifetime that a policy can give.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// What the platform signs of an SNP report (AMD 56860, table 23). The signature behind it is left out of the digest: with (r, s)
+/// goes (r, n - s), and the same evidence would have two digests.
+const SNP_SIGNED: usize = 0x2A0;
 
 /// A verified guest: its evidence, and what that proved.
 #[derive(Clone)]
@@ -31,7 +34,8 @@ impl HeldGuest {
     #[must_use]
     pub fn new(evidence: Evidence, claims: VerifiedClaims) -> Self {
         let Evidence::Snp(snp) = &evidence;
-        let digest = Fields::new("portcullis/evidence/v1").field(&snp.report).sha256();
+        let signed = snp.report.get(..SNP_SIGNED).unwrap_or(&snp.report);
+        let digest = Fields::new("portcullis/evidence/v1").field(signed).sha256();
         Self { evidence: Arc::new(evidence), claims: Arc::new(claims), digest }
     }
 
@@ -41,7 +45,7 @@ impl HeldGuest {
         &self.claims
     }
 
-    /// The digest of the evidence.
+    /// The digest of what the platform signed.
     #[must_use]
     pub const fn evidence_digest(&self) -> &Digest {
         &self.digest

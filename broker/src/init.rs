@@ -121,7 +121,13 @@ pub async fn init(plan: Plan) -> Result<Initialised, InitError> {
 pub fn install_certificates(data: &Path, signed: Vec<SignedDocument>, at: UnixTime) -> Result<Installation, InitError> {
     let mut installation = Installation::read(data)?;
     for certificate in &signed {
-        Certificate::verify(certificate, &installation.root, at)?;
+        let body = Certificate::verify(certificate, &installation.root, at)?;
+        let body = body.body();
+        if body.name != installation.name || body.anchors != installation.anchors {
+            let words = |name: &Name, anchors: AnchorClass| format!("{name}, class {anchors}");
+            let (expected, found) = (words(&installation.name, installation.anchors), words(&body.name, body.anchors));
+            return Err(InitError::OtherInstallation { expected, found });
+        }
     }
     installation.certificates.extend(signed.into_iter().filter(|new| !installation.certificates.contains(new)).collect::<Vec<_>>());
     let path = Installation::path(data);
@@ -252,6 +258,14 @@ pub enum InitError {
     /// A certificate is refused.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// A certificate is for another installation of the same root.
+    #[error("a certificate is for {found}, not for {expected}")]
+    OtherInstallation {
+        /// This installation.
+        expected: String,
+        /// What the certificate names.
+        found: String,
+    },
     /// The installation cannot be read.
     #[error(transparent)]
     Custody(#[from] CustodyError),

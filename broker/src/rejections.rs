@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 
 use protocol::admin::{Ending, Explanation};
-use protocol::entries::RejectionCount;
 use protocol::ids::{AnchorClass, DecisionId, Digest};
 use protocol::time::UnixTime;
 
 /// Rejections that `explain` can still show.
 const KEPT: usize = 2048;
+/// Bytes of a detail that are kept: it may quote what an unverified caller sent.
+const DETAIL: usize = 512;
 
 /// What is remembered of rejections.
 #[derive(Default)]
@@ -44,7 +45,9 @@ pub struct Rejected {
 impl Rejections {
     /// Remembers one.
     pub fn add(&self, rejected: Rejected) {
-        let Rejected { decision, at, anchors, request, code, detail, hint } = rejected;
+        let Rejected { decision, at, anchors, request, code, mut detail, hint } = rejected;
+        detail.truncate(detail.floor_char_boundary(DETAIL));
+        detail.shrink_to_fit();
         let ending = Ending::Rejected { code: code.to_owned(), detail, hint };
         let mut inner = self.lock();
         *inner.counts.entry(code).or_default() += 1;
@@ -65,9 +68,16 @@ impl Rejections {
 
     /// Takes the counts since the last call, for one entry of the log.
     #[must_use]
-    pub fn take_counts(&self) -> Vec<RejectionCount> {
-        let counts = std::mem::take(&mut self.lock().counts);
-        counts.into_iter().map(|(code, count)| RejectionCount { code: code.to_owned(), count }).collect()
+    pub fn take_counts(&self) -> Vec<(&'static str, u64)> {
+        std::mem::take(&mut self.lock().counts).into_iter().collect()
+    }
+
+    /// Puts counts back that could not be written down.
+    pub fn put_back(&self, counts: &[(&'static str, u64)]) {
+        let mut inner = self.lock();
+        for (code, count) in counts {
+            *inner.counts.entry(code).or_default() += count;
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -95,7 +105,18 @@ mod tests {
         }
         assert!(rejections.find(&rejected(9).decision).is_none());
         assert!(rejections.find(&rejected(10).decision).is_some());
-        assert_eq!(rejections.take_counts(), vec![RejectionCount { code: "challenge-form".into(), count: many.into() }]);
+        assert_eq!(rejections.take_counts(), vec![("challenge-form", many.into())]);
         assert!(rejections.take_counts().is_empty());
+        rejections.put_back(&[("challenge-form", 3)]);
+        rejections.add(rejected(0));
+        assert_eq!(rejections.take_counts(), vec![("challenge-form", 4)]);
+    }
+
+    #[test]
+    fn a_caller_cannot_fill_the_memory_with_what_it_sends() {
+        let rejections = Rejections::default();
+        rejections.add(Rejected { detail: "\u{1F512}".repeat(100_000), ..rejected(1) });
+        let Ending::Rejected { detail, .. } = rejections.find(&rejected(1).decision).unwrap().ending else { panic!("rejected") };
+        assert_eq!(detail, "\u{1F512}".repeat(DETAIL / 4));
     }
 }

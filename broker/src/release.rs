@@ -1,12 +1,15 @@
 //! Releasing: the one function that sees a secret in the clear on its way to a guest. It takes a decision that stands in the
 //! audit log, rechecks each permit, unwraps, and seals the whole answer to the attested key.
 
+use policies::{Permit, Verdict};
 use protocol::envelope::{self, EnvelopeError};
+use protocol::hpke::RecipientKey;
 use protocol::messages::{AnswerError, ItemOutcome, Outcome, Purpose, Reason, ReleaseAnswer, Secret};
 use protocol::time::UnixTime;
 
 use crate::custody::Keys;
 use crate::decision::ItemVerdict;
+use crate::documents::Record;
 use crate::ledger::Recorded;
 
 /// A whole answer, sealed to the guest and signed.
@@ -32,21 +35,16 @@ pub fn release(recorded: Recorded, keys: &Keys, at: UnixTime) -> Result<SealedGr
     ReleaseAnswer::write(&outcome, verdicts.request, &guest, &keys.identity, &keys.identity_certificate).map(SealedGrant)
 }
 
-fn outcome(verdict: ItemVerdict, purpose: Purpose, guest: &protocol::hpke::RecipientKey, keys: &Keys, at: UnixTime) -> ItemOutcome {
-    let refuse = |item, code: &str, found: String| ItemOutcome::Refused { item, reasons: vec![reason(code, found)] };
+fn outcome(verdict: ItemVerdict, purpose: Purpose, guest: &RecipientKey, keys: &Keys, at: UnixTime) -> ItemOutcome {
     let ItemVerdict { item, record, checks, permit, .. } = verdict;
     let (Some(permit), Some(record)) = (permit, record) else {
-        let failed = checks.into_iter().filter(|check| check.verdict == protocol::admin::CheckVerdict::Failed);
-        return ItemOutcome::Refused { item, reasons: failed.map(|check| reason(&check.code, check.found)).collect() };
+        let failed = checks.into_iter().filter(|check| check.verdict == Verdict::Failed);
+        return ItemOutcome::Refused { item, reasons: failed.map(|check| reason(check.code, check.found)).collect() };
     };
-    // The permit is for this record, this guest, and now. It came this far through our own hands: a mismatch is a bug of ours.
-    if permit.record() != record.statement.digest() || permit.guest_key() != guest {
-        return refuse(item, "permit-mismatch", "another record or guest".to_owned());
+    if let Err(reason) = still_holds(&permit, &record, guest, at) {
+        return ItemOutcome::Refused { item, reasons: vec![reason] };
     }
     let expires = permit.expires();
-    if at > expires {
-        return refuse(item, "permit-expired", format!("expired at {expires}"));
-    }
     if purpose == Purpose::Check {
         return ItemOutcome::Permitted { item, expires };
     }
@@ -62,9 +60,18 @@ fn outcome(verdict: ItemVerdict, purpose: Purpose, guest: &protocol::hpke::Recip
         Err(error) => {
             tracing::error!(item = %item.name, %error, "a permitted secret does not unwrap");
             let (code, found) = unwrap_failure(&error);
-            refuse(item, code, found.to_owned())
+            ItemOutcome::Refused { item, reasons: vec![reason(code, found.to_owned())] }
         }
     }
+}
+
+/// The permit is for this record, this guest, and now. It came this far through our own hands: a mismatch is a bug of ours.
+fn still_holds(permit: &Permit, record: &Record, guest: &RecipientKey, at: UnixTime) -> Result<(), Reason> {
+    if permit.record() != record.statement.digest() || permit.guest_key() != guest {
+        return Err(reason("permit-mismatch", "another record or guest".to_owned()));
+    }
+    let expires = permit.expires();
+    if at > expires { Err(reason("permit-expired", format!("expired at {expires}"))) } else { Ok(()) }
 }
 
 const fn unwrap_failure(error: &EnvelopeError) -> (&'static str, &'static str) {

@@ -1,10 +1,10 @@
 //! `portcullis-broker serve`: opens everything, says what it is, serves until it is told to stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::entries::Event;
+use protocol::entries::{Event, RejectionCount};
 use protocol::ids::AnchorClass;
 use protocol::messages::InstallationAnswer;
 use tokio::net::TcpListener;
@@ -61,7 +61,8 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let origin = installation.origin().parse().map_err(|_| ServeError::Origin(installation.origin()))?;
     let identity = Identity { origin, installation: installation.root, anchors: installation.anchors };
     let trust = Trust::new(&config, installation.anchors);
-    let ledger = Ledger::open(Arc::clone(&store), log_key, identity, &trust).await?;
+    let kept = kept_checkpoint(&config.data);
+    let ledger = Ledger::open(Arc::clone(&store), log_key, identity, &trust, read_checkpoint(&kept)?.as_deref()).await?;
     ledger.note(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() }).await?;
     let broker = Arc::new(Broker::new(Parts {
         keys,
@@ -81,7 +82,7 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     announce(&installation, &format!("{scheme}://{address}"), &broker);
 
     let (stop, stopped) = watch::channel(false);
-    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&broker), stopped.clone()));
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&broker), kept, stopped.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| ServeError::Listen(error.to_string()))?;
     tokio::spawn(async move {
         tokio::select! {
@@ -92,7 +93,7 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
         // Nobody listens any more only where serving has ended already.
         let _ = stop.send(true);
     });
-    listen::serve(listener, tls, router(Arc::clone(&broker)), stopped).await;
+    listen::serve(listener, tls, router(Arc::clone(&broker)), config.limits.connections, stopped).await;
     drop(housekeeping.await);
     tracing::info!("stopped");
     Ok(())
@@ -110,20 +111,58 @@ fn announce(installation: &Installation, url: &str, broker: &Broker) {
     tracing::info!(url, "listening");
 }
 
-async fn housekeeping(broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, mut stop: watch::Receiver<bool>) {
     loop {
         let stopping = tokio::time::timeout(HOUSEKEEPING, stop.wait_for(|stop| *stop)).await.is_ok();
         broker.collateral.refresh();
         broker.forget_quiet_clients();
-        let counts = broker.rejections.take_counts();
-        if !counts.is_empty()
-            && let Err(error) = broker.ledger.note(Event::Rejections { counts }).await
-        {
-            tracing::error!(%error, "rejections could not be summed up in the log");
+        sum_up_rejections(&broker).await;
+        if let Err(error) = keep_checkpoint(&kept, &broker.ledger.published().checkpoint) {
+            tracing::error!(%error, file = %kept.display(), "the checkpoint beside the store could not be written");
         }
         if stopping {
             return;
         }
+    }
+}
+
+/// One entry for all of them, however many: an unverified caller cannot make the log grow.
+pub async fn sum_up_rejections(broker: &Broker) {
+    let taken = broker.rejections.take_counts();
+    if taken.is_empty() {
+        return;
+    }
+    let counts = taken.iter().map(|(code, count)| RejectionCount { code: (*code).to_owned(), count: *count }).collect();
+    tracing::info!(rejections = ?taken, "rejected since the last such line");
+    if let Err(error) = broker.ledger.note(Event::Rejections { counts }).await {
+        tracing::error!(%error, "rejections could not be summed up in the log");
+        broker.rejections.put_back(&taken);
+    }
+}
+
+/// Where the newest checkpoint is kept beside the store. An older store that is put back alone does not continue it; whoever
+/// can change this file too is caught by the checkpoints that guests and monitors keep.
+#[must_use]
+pub fn kept_checkpoint(data: &Path) -> PathBuf {
+    data.join("log.checkpoint")
+}
+
+/// Writes the checkpoint under another name first, so that a crash leaves the old one or the new one.
+///
+/// # Errors
+/// The operating system's.
+pub fn keep_checkpoint(path: &Path, checkpoint: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("checkpoint.new");
+    std::fs::write(&beside, checkpoint)?;
+    std::fs::rename(&beside, path)
+}
+
+/// Reads what was kept; nothing was before the first start.
+fn read_checkpoint(path: &Path) -> Result<Option<String>, ServeError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ServeError::Checkpoint { path: path.to_owned(), error: error.to_string() }),
     }
 }
 
@@ -159,6 +198,14 @@ pub enum ServeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The checkpoint that was kept cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word.
+        error: String,
+    },
     /// The collateral.
     #[error("{0}")]
     Collateral(String),

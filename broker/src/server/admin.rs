@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -17,9 +18,10 @@ use protocol::envelope::RecordFile;
 use protocol::ids::{DecisionId, Name};
 
 use super::Broker;
-use super::problem::{Refusal, refuse};
+use super::problem::{Refusal, no_body, refuse};
 use crate::documents::{ActiveDocuments, Admitted, PutError, Record};
 use crate::ledger::PutFailed;
+use crate::store::StoreError;
 
 /// Lets a request pass that carries the token.
 pub async fn authorised(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
@@ -37,7 +39,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-pub async fn put_record(State(broker): State<Arc<Broker>>, body: Bytes) -> Response {
+pub async fn put_record(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&rejection).into_response(),
+    };
     let file: RecordFile = match serde_json::from_slice(&body) {
         Ok(file) => file,
         Err(error) => return Refusal::new(400, "record-form", "not a record").detail(error.to_string()).into_response(),
@@ -52,12 +58,20 @@ fn opens(broker: &Broker, admitted: &Admitted) -> Result<(), PutError> {
     protocol::envelope::unwrap(&record.envelope, &record.statement, &broker.keys.sealing).map(drop).map_err(PutError::DoesNotOpen)
 }
 
-pub async fn put_policy(State(broker): State<Arc<Broker>>, body: Bytes) -> Response {
+pub async fn put_policy(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&rejection).into_response(),
+    };
     let admitted = SignedDocument::parse::<PolicyBody>(&body).map_err(PutError::from).and_then(|signed| broker.trust.policy(&signed));
     put(&broker, "policy", admitted).await
 }
 
-pub async fn put_revocations(State(broker): State<Arc<Broker>>, body: Bytes) -> Response {
+pub async fn put_revocations(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&rejection).into_response(),
+    };
     let signed = SignedDocument::parse::<RevocationsBody>(&body).map_err(PutError::from);
     let admitted = signed.and_then(|signed| broker.trust.revocations(&signed));
     put(&broker, "revocations", admitted).await
@@ -142,9 +156,13 @@ pub async fn decision(State(broker): State<Arc<Broker>>, Path(id): Path<String>)
     if let Some(explanation) = broker.rejections.find(&id) {
         return Json(explanation).into_response();
     }
-    match broker.store.decision(id).await {
-        Ok(Some((_, stored))) => ([(header::CONTENT_TYPE, "application/json")], stored.details).into_response(),
+    match broker.ledger.decision(id).await {
+        Ok(Some(details)) => ([(header::CONTENT_TYPE, "application/json")], details).into_response(),
         Ok(None) => unknown().into_response(),
+        Err(StoreError::Damaged(what)) => {
+            tracing::error!(decision = %id, what, "a stored decision is not what was recorded");
+            Refusal::new(500, "decision-changed", "the store does not hold this decision as it was recorded").detail(what).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "a decision could not be read");
             refuse(503, "store-failed", "the store failed")

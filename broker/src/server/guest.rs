@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use protocol::ids::DecisionId;
 use protocol::messages::{ChallengeAnswer, Purpose, ReceivedRequest};
 
 use super::Broker;
-use super::problem::Refusal;
+use super::problem::{Refusal, no_body};
 use crate::clock;
 use crate::decision::{Judge, Rejection};
 use crate::guests::HeldGuest;
@@ -37,8 +38,12 @@ pub async fn installation(State(broker): State<Arc<Broker>>) -> Response {
     Json(&broker.installation).into_response()
 }
 
-pub async fn release(State(broker): State<Arc<Broker>>, body: Bytes) -> Response {
+pub async fn release(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
     let started = Instant::now();
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&rejection).into_response(),
+    };
     let response = match ReceivedRequest::read(&body) {
         Ok(request) => decide_record_release(&broker, &request).await,
         Err(error) => Err(broker.reject(None, "request-form", &error.to_string(), "see docs/protocol.md for the request's form", 400)),
@@ -78,8 +83,7 @@ fn answer(broker: &Broker, recorded: Recorded, guest: HeldGuest) -> Result<Seale
     let purpose = recorded.verdicts.purpose;
     let decision = recorded.verdicts.id;
     for item in &recorded.verdicts.items {
-        let first = item.checks.iter().find(|check| check.verdict == protocol::admin::CheckVerdict::Failed);
-        let reason = first.map_or("", |check| check.code.as_str());
+        let reason = item.failed().next().map_or("", |check| check.code);
         let outcome = match (item.permit.is_some(), purpose) {
             (false, _) => "refused",
             (true, Purpose::Check) => "permitted",
@@ -88,7 +92,10 @@ fn answer(broker: &Broker, recorded: Recorded, guest: HeldGuest) -> Result<Seale
         broker.metrics.count(outcome, reason);
         tracing::info!(%decision, item = %item.item.name, kind = item.item.kind.as_str(), outcome, reason, "decided");
     }
-    broker.guests.keep(guest);
+    // A guest that may have nothing has nothing to renew, and takes no place of one that has.
+    if recorded.verdicts.items.iter().any(|item| item.permit.is_some()) {
+        broker.guests.keep(guest);
+    }
     release_recorded(recorded, &broker.keys, clock::now())
         .map_err(|error| Refusal::new(422, "guest-key", "the guest's key cannot be sealed to").detail(error.to_string()).decision(decision))
 }
@@ -123,7 +130,8 @@ impl Broker {
         self.metrics.count("rejected", code);
         let refusal = Refusal::new(status, code, "nothing is proven, and nothing is released").hint(hint);
         let Ok(decision) = DecisionId::random() else { return refusal };
-        tracing::info!(%decision, code, detail, "rejected");
+        // One line a rejection only where somebody looks for it: unverified callers cannot fill the log. Sums are logged.
+        tracing::debug!(%decision, code, "rejected");
         self.rejections.add(Rejected {
             decision,
             at: clock::now(),

@@ -13,7 +13,7 @@ pub mod listen;
 mod monitor;
 mod problem;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ use protocol::ids::Digest;
 use protocol::limits;
 use protocol::messages::InstallationAnswer;
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use crate::chains::Chains;
 use crate::collateral::CollateralFolder;
@@ -43,6 +44,9 @@ use crate::metrics::Metrics;
 use crate::rejections::Rejections;
 use crate::store::Store;
 use problem::{Refusal, refuse};
+
+/// Client addresses whose rate is kept apart; some 100 bytes each. Beyond it, everybody shares one rate until quiet ones go.
+const CLIENTS: usize = 65_536;
 
 /// Everything that handlers share.
 pub struct Broker {
@@ -95,7 +99,7 @@ pub struct Parts {
     /// See [`Broker`].
     pub limits: Limits,
     /// The administrative token.
-    pub token: String,
+    pub token: Zeroizing<String>,
 }
 
 impl Broker {
@@ -128,17 +132,35 @@ impl Broker {
         }
     }
 
+    /// Whose rate a request counts against.
+    fn client(&self, peer: IpAddr) -> IpAddr {
+        if self.rate.len() < CLIENTS { client_network(peer) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
+    }
+
     /// Forgets clients that have been quiet, so that the table of rates stays small.
     pub fn forget_quiet_clients(&self) {
         self.rate.retain_recent();
     }
 }
 
+/// The network that one client has to itself: an IPv4 address, or the 64-bit prefix of an IPv6 address, within which it can
+/// take any address that it likes.
+fn client_network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
 /// All routes.
 pub fn router(broker: Arc<Broker>) -> Router {
-    let guests = Router::new()
+    // What anybody may call and what costs something.
+    let public = Router::new()
         .route("/v1/challenge", post(guest::challenge))
         .route("/v1/release", post(guest::release))
+        .route("/v1/installation", get(guest::installation))
+        .route("/log/checkpoint", get(monitor::checkpoint))
+        .route("/log/tile/{*path}", get(monitor::tile))
         .layer(DefaultBodyLimit::max(limits::REQUEST_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), within_limits));
     let admin = Router::new()
@@ -150,11 +172,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .layer(DefaultBodyLimit::max(2 * limits::DOCUMENT))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     Router::new()
-        .merge(guests)
+        .merge(public)
         .merge(admin)
-        .route("/v1/installation", get(guest::installation))
-        .route("/log/checkpoint", get(monitor::checkpoint))
-        .route("/log/tile/{*path}", get(monitor::tile))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(monitor::ready))
         .route("/metrics", get(monitor::metrics))
@@ -170,7 +189,7 @@ async fn within_limits(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Err(until) = broker.rate.check_key(&peer.ip().to_canonical()) {
+    if let Err(until) = broker.rate.check_key(&broker.client(peer.ip())) {
         let wait = until.wait_time_from(DefaultClock::default().now());
         broker.metrics.count("rejected", "rate-limit");
         return Refusal::new(429, "rate-limit", "too many requests from this address").retry_after(wait).into_response();
@@ -182,5 +201,19 @@ async fn within_limits(
     match tokio::time::timeout(Duration::from_secs(broker.limits.request_seconds), next.run(request)).await {
         Ok(response) => response,
         Err(_) => refuse(408, "too-slow", "the request took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_one_rate_however_many_addresses_it_can_take() {
+        let network = |text: &str| client_network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:aaaa::1"), network("2001:db8:1:2:bbbb::2"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
     }
 }

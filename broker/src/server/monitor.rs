@@ -10,6 +10,7 @@ use protocol::log::tiles::{TileKind, encode_bundle};
 
 use super::Broker;
 use super::problem::refuse;
+use crate::store::StoreError;
 
 const IMMUTABLE: (HeaderName, &str) = (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
 
@@ -32,7 +33,8 @@ pub async fn tile(State(broker): State<Arc<Broker>>, Path(path): Path<String>) -
                 return unknown();
             }
             match broker.store.entries(first..end).await {
-                Ok(entries) => encode_bundle(&entries).ok(),
+                Ok(entries) if entries.len() == usize::from(path.width()) => encode_bundle(&entries).ok(),
+                Ok(_) => return failed(&StoreError::Damaged("fewer entries than the log has")),
                 Err(error) => return failed(&error),
             }
         }
@@ -53,17 +55,22 @@ pub async fn tile(State(broker): State<Arc<Broker>>, Path(path): Path<String>) -
     }
 }
 
-fn failed(error: &crate::store::StoreError) -> Response {
+fn failed(error: &StoreError) -> Response {
     tracing::error!(%error, "the log could not be read");
     refuse(503, "store-failed", "the store failed")
 }
 
-/// Ready to decide: the store answers, and its head is where this broker left it.
+/// Ready to decide: the log can grow, the store answers, and its head is where this broker left it.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Response {
-    let published = broker.ledger.published();
+    let mismatch = || refuse(503, "store-does-not-match-its-log", "the store is not where this broker left it");
+    if !broker.ledger.can_grow() {
+        return mismatch();
+    }
     match broker.store.head().await {
-        Ok(Some(head)) if head.checkpoint == *published.checkpoint || head.size > published.edge.size() => "ready\n".into_response(),
-        Ok(_) => refuse(503, "store-does-not-match-its-log", "the store is not where this broker left it"),
+        // Larger than what is published: a group that is being answered at this moment.
+        Ok(Some(head)) if head.size > broker.ledger.published().edge.size() => "ready\n".into_response(),
+        Ok(Some(head)) if head.checkpoint == *broker.ledger.published().checkpoint => "ready\n".into_response(),
+        Ok(_) => mismatch(),
         Err(error) => failed(&error),
     }
 }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::ids::DecisionId;
 use protocol::messages::Problem;
+
+/// When to come back from an outage, where nothing better is known.
+const OUTAGE: Duration = Duration::from_secs(5);
 
 /// A refusal on its way out.
 pub struct Refusal {
@@ -49,7 +53,11 @@ impl IntoResponse for Refusal {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], body).into_response();
-        if let Some(wait) = self.retry_after {
+        let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = self.retry_after.or(again.then_some(OUTAGE)) {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -60,4 +68,13 @@ impl IntoResponse for Refusal {
 /// A refusal with no more than a code.
 pub fn refuse(status: u16, code: &str, title: &str) -> Response {
     Refusal::new(status, code, title).into_response()
+}
+
+/// A body that did not arrive: too large, or cut off.
+pub fn no_body(rejection: &BytesRejection) -> Refusal {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Refusal::new(413, "body-too-large", "the body is larger than such a request can be")
+    } else {
+        Refusal::new(400, "body-cut-off", "the body did not arrive")
+    }
 }

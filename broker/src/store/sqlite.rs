@@ -1,6 +1,8 @@
 //! The embedded store: one SQLite file in write-ahead mode, every commit on disk before it counts.
 
+use std::fs::OpenOptions;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use protocol::ids::{DecisionId, Digest, Nonce};
@@ -56,10 +58,10 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn create(path: &Path) -> Result<Self, StoreError> {
-        if path.exists() {
-            return Err(StoreError::Database(format!("{} exists already", path.display())));
-        }
-        let store = Self::connect(path, options(path).create_if_missing(true)).await?;
+        // Made here, so that nobody else can read it; SQLite gives its side files the same permissions.
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        made.map_err(|error| StoreError::Database(format!("{}: {error}", path.display())))?;
+        let store = Self::connect(path, options(path)).await?;
         sqlx::raw_sql(SCHEMA).execute(&mut *store.writer.lock().await).await.map_err(failed)?;
         Ok(store)
     }
@@ -78,7 +80,8 @@ impl SqliteStore {
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
         let explain = |error: sqlx::Error| StoreError::Database(format!("{}: {error}", path.display()));
         let writer = SqliteConnection::connect_with(&options).await.map_err(explain)?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(false)).await.map_err(explain)?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(READERS).connect_with(options.pragma("query_only", "1")).await.map_err(explain)?;
         Ok(Self { writer: Mutex::new(writer), readers })
     }
 }
