@@ -1,0 +1,70 @@
+//! `cargo demo`; and, started again by itself or by the tests with `--as PART`, every program of the project.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use portcullis_tests::demo::{Afterwards, Page, Wishes, tell};
+use portcullis_tests::failure::Failure;
+use portcullis_tests::programs::dispatch;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Seals a model, releases its key to a machine that proves what it is, and shows who does not get it.
+#[derive(Parser)]
+#[command(name = "cargo demo --", after_help = "Exit codes: 0 everything went as told, 1 something did not, 2 wrong use, 130 interrupted.")]
+struct Arguments {
+    /// A model folder of your own; it is read, and sealed into the demo's folder
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Keep the demo's folder: keys, records, the broker's store and log; no plaintext
+    #[arg(long)]
+    keep: bool,
+}
+
+fn main() -> ExitCode {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = dispatch(&given) {
+        return code;
+    }
+    let arguments = Arguments::parse_from(given);
+    let after = if arguments.keep { Afterwards::Keep } else { Afterwards::Remove };
+    let wishes = Wishes { model: arguments.model, after };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    watch(Arc::clone(&interrupted));
+    let told = std::env::current_exe()
+        .map_err(|error| Failure::Start { line: "cargo demo".to_owned(), error })
+        .and_then(|executable| tell(&wishes, &executable, interrupted, &mut Page::stdout()));
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => {
+            eprintln!("\ninterrupted; every process has ended and nothing is left behind");
+            ExitCode::from(130)
+        }
+        Err(failure) => {
+            eprintln!("\nerror: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first SIGINT or SIGTERM ends the demo in order, the second at once.
+fn watch(interrupted: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if interrupted.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    });
+}
