@@ -246,5 +246,8 @@ fn a_bearer_token_is_sent_to_the_endpoint_and_a_redirect_is_not_followed() {
     let broker = broker();
     let reply = client(&broker).put("/v1/records", b"{}".to_vec(), Some("token")).unwrap();
     assert_eq!((reply.status, reply.content_type.as_deref()), (404, Some("application/problem+json")));
+    assert_eq!(broker.state().authorization.as_deref(), Some("Bearer token"));
+    assert_eq!(client(&broker).get("/elsewhere", Some("token")).unwrap().status, 307);
+    assert_eq!(broker.state().calls, 2);
     assert_eq!(client(&broker).put("/v1/records", b"{}".to_vec(), Some("to\nken")), Err(HttpError::Token));
 }

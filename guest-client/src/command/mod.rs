@@ -7,6 +7,7 @@ mod look;
 mod unseal;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -55,7 +56,8 @@ fn forbid_core_dumps() {
 }
 
 fn agent(arguments: AgentArguments) -> Result<(), Failure> {
-    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let colour = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
     // Tests that run several commands in one process set it once.
     let _ = if arguments.json { subscriber.json().try_init() } else { subscriber.try_init() };
     let source = arguments.evidence.source(&arguments.configfs)?;

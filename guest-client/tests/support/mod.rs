@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,6 @@ use protocol::hpke::RecipientSecret;
 use protocol::ids::{AnchorClass, DecisionId, Digest, Platform, Version};
 use protocol::keys::SigningKey;
 use protocol::log::checkpoint::Checkpoint;
-use protocol::log::tiles::TileKind;
 use protocol::log::tree::{inclusion_proof, root};
 use protocol::log::{MemoryTree, Receipt, TilePath, TileTree, leaf_hash};
 use protocol::messages::{
@@ -144,6 +143,8 @@ pub struct State {
     pub requests: Vec<ReleaseRequest>,
     /// How many requests of any kind came.
     pub calls: u32,
+    /// The last request's `Authorization`.
+    pub authorization: Option<String>,
     /// Whether evidence is remembered.
     pub holds: bool,
     entries: Vec<Vec<u8>>,
@@ -204,8 +205,9 @@ fn run(listener: std::net::TcpListener, state: &Arc<Mutex<State>>) {
 
 type Answer = Response<Full<Bytes>>;
 
-async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Answer, Infallible> {
+async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Answer, io::Error> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let slow = state.lock().unwrap().mischief == Mischief::Slow;
     if slow {
@@ -213,6 +215,10 @@ async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<A
     }
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     state.calls += 1;
+    state.authorization = authorization;
+    if (state.mischief, path.as_str()) == (Mischief::HangUp, "/v1/release") {
+        return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+    }
     Ok(state.answer(&method, &path, &body))
 }
 
@@ -256,6 +262,9 @@ impl State {
             (&Method::GET, "/v1/installation") => json(&self.installation()),
             (&Method::POST, "/v1/challenge") => json(&challenge()),
             (&Method::POST, "/v1/release") => self.release(body),
+            (&Method::GET, "/elsewhere") => {
+                Response::builder().status(307).header("location", "/v1/installation").body(Full::default()).unwrap()
+            }
             (&Method::GET, path) => self.tile(path),
             _ => problem(&Problem::new(404, "no-such-route", "there is nothing here"), None),
         }
@@ -285,7 +294,6 @@ impl State {
         match self.mischief {
             Mischief::Oversized => return Response::new(Full::from(vec![b' '; protocol::limits::REPLY_BODY + 1])),
             Mischief::Garbage => return Response::new(Full::from("<html>hello</html>")),
-            Mischief::HangUp => panic!("the connection ends"),
             Mischief::Reject => {
                 let mut refusal = Problem::new(403, "snp-signature", "the evidence is not genuine");
                 refusal.decision = Some(DecisionId::from([0xdd; 16]));
@@ -433,11 +441,6 @@ fn challenge() -> ChallengeAnswer {
     let key = ChallengeKey::new(Zeroizing::new([1; 32]), *ROOT.key().public());
     let challenge = key.mint(now(), Duration::from_secs(60)).unwrap();
     ChallengeAnswer { challenge: challenge.as_bytes().to_vec(), expires: challenge.expires() }
-}
-
-/// A full tile's path, for tests that look at tiles.
-pub fn leaf_tile(size: u64) -> TilePath {
-    TilePath::at(TileKind::Hashes { level: 0 }, 0, size).unwrap()
 }
 
 /// A guest of the soft platform, as the owner of its interface.

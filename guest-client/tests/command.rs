@@ -1,0 +1,395 @@
+//! The command as people run it: a process of its own, against a broker and an evidence agent of this one.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use guest_client::agent::{Served, bind, serve};
+use models_manifest::folder::SealFolder;
+use models_manifest::{Backend, ChunkSize, Silent, seal_folder};
+use protocol::ids::{Role, Version};
+use support::{Broker, Key, Mischief, PUBLISHER, ROOT, Record, STRANGER, Soft};
+use tempfile::TempDir;
+
+/// A guest: its configuration, its agent's socket, and a folder in memory.
+struct Guest {
+    folder: TempDir,
+    memory: TempDir,
+    broker: Broker,
+}
+
+/// A broker with one credential, an agent, and a configuration that names both.
+fn guest() -> Guest {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(&[("openai", "sk-sesame")]);
+    let socket = folder.path().join("agent.sock");
+    let listener = bind(&socket, 0o600).unwrap();
+    drop(serve(vec![Served { listener, role: Role::Workload("vllm".parse().unwrap()) }], Soft::new()).unwrap());
+    let config = format!("root = \"{}\"\nbroker = \"{}\"\nevidence = \"agent:{}\"\n", ROOT.key().public(), broker.url(), socket.display());
+    fs::write(folder.path().join("guest.toml"), config).unwrap();
+    let memory = if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+    Guest { folder, memory: memory.unwrap(), broker }
+}
+
+impl Guest {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-guest"));
+        command.args(arguments).arg("--config").arg(self.folder.path().join("guest.toml")).env_remove("TERMINATION_LOG");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn in_memory(&self, name: &str) -> PathBuf {
+        self.memory.path().join(name)
+    }
+
+    /// Whether this machine has a tmpfs that takes plaintext; else a line and the test ends.
+    fn has_memory(&self) -> bool {
+        let judged = guest_client::destination::in_memory(&self.in_memory("x"));
+        if let Err(error) = &judged {
+            println!("skipped: no memory to write to here ({error})");
+        }
+        judged.is_ok()
+    }
+
+    /// Seals a small model, and gives the broker its record by `publisher`.
+    fn model(&self, publisher: Key) -> PathBuf {
+        let source = self.folder.path().join("model");
+        fs::create_dir_all(source.join("weights")).unwrap();
+        fs::write(source.join("config.json"), "{\"hidden_size\": 8}").unwrap();
+        fs::write(source.join("weights/model.safetensors"), vec![0x5a; 300_000]).unwrap();
+        let sealed = self.folder.path().join("sealed");
+        let order = SealFolder {
+            source: &source,
+            destination: &sealed,
+            name: "llama".parse().unwrap(),
+            version: Version::FIRST,
+            chunk_size: ChunkSize::try_from(65_536).unwrap(),
+            backend: Backend::AwsLc,
+        };
+        let made = seal_folder(&order, &PUBLISHER.key(), &mut Silent).unwrap();
+        let record = Record { secret: made.key.as_bytes().to_vec(), publisher, manifest: Some(made.document.digest()) };
+        self.broker.state().records.insert("llama".into(), record);
+        sealed
+    }
+
+    fn unseal(&self, sealed: &Path, to: &Path, more: &[&str]) -> Output {
+        let arguments = ["unseal", "--model", "llama", "--sealed", sealed.to_str().unwrap(), "--to", to.to_str().unwrap()];
+        self.run(&[&arguments, more].concat())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn assert_exit(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+/// Names in a folder.
+fn list(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_credential_goes_to_a_file_of_its_owner_and_nowhere_else() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let path = guest.in_memory("openai");
+    let output = guest.run(&["release", "--credential", "openai", "--out", path.to_str().unwrap()]);
+    assert_exit(&output, 0);
+    assert_eq!(fs::read(&path).unwrap(), b"sk-sesame");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(list(guest.memory.path()), ["openai"]);
+    assert!(!text(&output.stdout).contains("sesame") && !text(&output.stderr).contains("sesame"));
+    let request = &guest.broker.state().requests[0];
+    assert_eq!(request.role.to_string(), "workload:vllm");
+}
+
+#[test]
+fn all_secrets_are_written_or_none() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let folder = guest.in_memory("secrets");
+    let arguments = ["release", "--credential", "openai", "--credential", "absent", "--out-dir", folder.to_str().unwrap()];
+    assert_exit(&guest.run(&arguments), 3);
+    assert!(!folder.exists());
+    let record = Record { secret: b"two".to_vec(), publisher: PUBLISHER, manifest: None };
+    guest.broker.state().records.insert("absent".into(), record);
+    assert_exit(&guest.run(&arguments), 0);
+    assert_eq!(fs::read(folder.join("credential/absent")).unwrap(), b"two");
+    assert_eq!(fs::read(folder.join("credential/openai")).unwrap(), b"sk-sesame");
+}
+
+#[test]
+fn a_secret_on_a_disk_or_on_standard_output_needs_a_word_that_changes_the_configuration() {
+    let guest = guest();
+    let disk = guest.folder.path().join("openai");
+    let to_disk = ["release", "--credential", "openai", "--out", disk.to_str().unwrap()];
+    if guest_client::destination::in_memory(&disk).is_err() {
+        assert_exit(&guest.run(&to_disk), 1);
+        assert!(guest.broker.state().requests.is_empty(), "refused before anything was asked for");
+    }
+    assert_exit(&guest.run(&[&to_disk[..], &["--to-disk"]].concat()), 0);
+    assert_eq!(fs::read(&disk).unwrap(), b"sk-sesame");
+    let output = guest.run(&["release", "--credential", "openai", "--stdout"]);
+    assert_exit(&output, 0);
+    assert_eq!(output.stdout, b"sk-sesame");
+    let digest = |more: &[&str]| text(&guest.run(&[&["config-digest"], more].concat()).stdout).trim().to_owned();
+    let sent: Vec<String> = guest.broker.state().requests.iter().map(|request| request.configuration.to_string()).collect();
+    assert_eq!(sent, [digest(&["--to-disk"]), digest(&["--stdout"])]);
+    assert_ne!(digest(&[]), digest(&["--to-disk"]));
+    assert_eq!(digest(&[]), digest(&["--broker", "https://other.example.com"]));
+}
+
+#[test]
+fn a_denial_is_told_on_standard_output_and_in_the_termination_log() {
+    let guest = guest();
+    guest.broker.state().refused.insert("openai".into(), "beef".into());
+    let log = guest.folder.path().join("termination-log");
+    let arguments = ["check", "--credential", "openai", "--termination-log", log.to_str().unwrap()];
+    let output = guest.run(&arguments);
+    assert_exit(&output, 3);
+    for place in [text(&output.stdout), fs::read_to_string(&log).unwrap()] {
+        for part in ["denied", "snp-measurement", "found beef", "hint: boot the image", "portcullis explain "] {
+            assert!(place.contains(part), "{part}: {place}");
+        }
+    }
+    let json: serde_json::Value = serde_json::from_slice(&guest.run(&[&arguments[..], &["--json"]].concat()).stdout).unwrap();
+    assert_eq!((&json["result"], &json["code"]), (&"denied".into(), &"snp-measurement".into()));
+    assert_eq!(json["items"][0]["reasons"][0]["found"], "beef");
+    // Standard output is the secret's, if it is anybody's.
+    let output = guest.run(&["release", "--credential", "openai", "--stdout"]);
+    assert_exit(&output, 3);
+    assert!(output.stdout.is_empty() && text(&output.stderr).contains("snp-measurement"));
+}
+
+#[test]
+fn a_rejection_before_verification_is_a_denial_with_its_number() {
+    let guest = guest();
+    guest.broker.misbehave(Mischief::Reject);
+    let output = guest.run(&["check", "--credential", "openai"]);
+    assert_exit(&output, 3);
+    let said = text(&output.stdout);
+    assert!(said.contains("snp-signature") && said.contains(&"dd".repeat(16)) && said.contains("see portcullis verify"), "{said}");
+}
+
+#[test]
+fn each_way_to_fail_has_its_exit_code() {
+    let guest = guest();
+    let check = |more: &[&str]| guest.run(&[&["check", "--credential", "openai", "--retry-for", "0"], more].concat());
+    assert_exit(&check(&[]), 0);
+    assert_exit(&check(&["--broker", "http://127.0.0.1:1"]), 4);
+    assert_exit(&check(&["--evidence", "agent:/nonexistent"]), 6);
+    assert_exit(&check(&["--broker", "http://broker.example.com"]), 1);
+    assert_exit(&check(&["--unknown"]), 2);
+    assert_exit(&guest.run(&["release", "--credential", "a", "--credential", "b", "--out", "/run/x"]), 2);
+    guest.broker.misbehave(Mischief::Unavailable { times: 1, after: 1 });
+    assert_exit(&check(&[]), 4);
+    guest.broker.misbehave(Mischief::OtherRoot);
+    assert_exit(&check(&[]), 5);
+    let mut elsewhere = guest.command(&["check", "--credential", "openai"]);
+    assert_exit(&elsewhere.env("HOME", "/").arg("--ca").arg("/nonexistent").output().unwrap(), 1);
+}
+
+#[test]
+fn an_outage_is_waited_out() {
+    let guest = guest();
+    guest.broker.misbehave(Mischief::Unavailable { times: 2, after: 1 });
+    let began = Instant::now();
+    let output = guest.run(&["check", "--credential", "openai"]);
+    assert_exit(&output, 0);
+    assert!(began.elapsed() >= Duration::from_secs(2), "Retry-After was 1 s, twice");
+    assert_eq!(text(&output.stderr).matches("trying again").count(), 2);
+}
+
+#[test]
+fn a_guest_that_waits_gets_what_is_permitted_later() {
+    let guest = guest();
+    guest.broker.state().refused.insert("openai".into(), "beef".into());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while guest.broker.state().requests.is_empty() {
+                thread::sleep(Duration::from_millis(10));
+            }
+            guest.broker.state().refused.clear();
+        });
+        let output = guest.run(&["check", "--credential", "openai", "--wait", "--wait-interval", "1s"]);
+        assert_exit(&output, 0);
+        assert!(text(&output.stderr).contains("snp-measurement"));
+    });
+    guest.broker.state().refused.insert("openai".into(), "beef".into());
+    assert_exit(&guest.run(&["check", "--credential", "openai", "--wait", "--wait-interval", "1s", "--wait-for", "1"]), 3);
+}
+
+#[test]
+fn a_rolled_back_log_is_noticed_by_a_guest_with_a_state() {
+    let guest = guest();
+    let state = guest.folder.path().join("state");
+    let check = || guest.run(&["check", "--credential", "openai", "--state", state.to_str().unwrap()]);
+    assert_exit(&check(), 0);
+    assert_exit(&check(), 0);
+    guest.broker.misbehave(Mischief::RollBack);
+    let output = check();
+    assert_exit(&output, 5);
+    assert!(text(&output.stdout).contains("log-rolled-back"));
+}
+
+#[test]
+fn a_sealed_model_is_opened_byte_for_byte() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let (sealed, to) = (guest.model(PUBLISHER), guest.in_memory("llama"));
+    let output = guest.unseal(&sealed, &to, &["--json"]);
+    assert_exit(&output, 0);
+    assert_eq!(fs::read(to.join("weights/model.safetensors")).unwrap(), vec![0x5a; 300_000]);
+    assert_eq!(fs::read_to_string(to.join("config.json")).unwrap(), "{\"hidden_size\": 8}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["model"], &json["files"]), (&"llama".into(), &2.into()));
+    assert_eq!(list(guest.memory.path()), ["llama"]);
+}
+
+#[test]
+fn a_model_of_another_publisher_manifest_or_key_is_not_opened_and_nothing_is_left() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let (sealed, to) = (guest.model(STRANGER), guest.in_memory("llama"));
+    let refused = |code: &str| {
+        let output = guest.unseal(&sealed, &to, &[]);
+        assert_exit(&output, 1);
+        assert!(text(&output.stderr).contains(code), "{}", text(&output.stderr));
+        assert_eq!(list(guest.memory.path()), Vec::<String>::new());
+    };
+    refused("manifest-signer");
+    let change = |change: &dyn Fn(&mut Record)| {
+        let mut state = guest.broker.state();
+        let record = state.records.get_mut("llama").unwrap();
+        record.publisher = PUBLISHER;
+        change(record);
+    };
+    let (good, manifest) = {
+        let state = guest.broker.state();
+        (state.records["llama"].secret.clone(), state.records["llama"].manifest)
+    };
+    change(&|record| record.manifest = Some(protocol::ids::Digest::from([1; 32])));
+    refused("manifest-not-released");
+    change(&|record| (record.manifest, record.secret) = (manifest, vec![1; 32]));
+    refused("wrong-key");
+    let weights = sealed.join("weights/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    bytes[250_000] ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    change(&|record| record.secret = good.clone());
+    refused("chunk-hash");
+    bytes[250_000] ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    assert_exit(&guest.unseal(&sealed, &to, &[]), 0);
+}
+
+#[test]
+fn a_destination_outside_memory_is_refused_before_the_key_is_asked_for() {
+    let guest = guest();
+    let (sealed, to) = (guest.model(PUBLISHER), guest.folder.path().join("plain"));
+    if guest_client::destination::in_memory(&to).is_ok() {
+        println!("skipped: the temporary folder is in memory here");
+        return;
+    }
+    let output = guest.unseal(&sealed, &to, &[]);
+    assert_exit(&output, 1);
+    assert!(text(&output.stderr).contains("destination-not-memory") && text(&output.stderr).contains("--to-disk"));
+    assert!(guest.broker.state().requests.is_empty() && !to.exists());
+    assert_exit(&guest.unseal(&sealed, &to, &["--to-disk"]), 0);
+    assert!(to.join("config.json").exists());
+}
+
+#[test]
+fn a_denied_model_leaves_nothing() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let sealed = guest.model(PUBLISHER);
+    guest.broker.state().refused.insert("llama".into(), "beef".into());
+    assert_exit(&guest.unseal(&sealed, &guest.in_memory("llama"), &[]), 3);
+    assert_eq!(list(guest.memory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn evidence_is_shown_with_all_that_it_binds() {
+    let guest = guest();
+    let (report, table) = (guest.folder.path().join("report.bin"), guest.folder.path().join("certs.bin"));
+    let nonce = "ab".repeat(32);
+    let arguments = ["evidence", "--nonce", &nonce, "--report", report.to_str().unwrap(), "--certificate-table", table.to_str().unwrap()];
+    let output = guest.run(&arguments);
+    assert_exit(&output, 0);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["nonce"], &json["role"], &json["platform"]), (&nonce.into(), &"workload:vllm".into(), &"sev-snp".into()));
+    let bytes = fs::read(&report).unwrap();
+    let bound: String = bytes[0x50..0x90].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(json["report_data"], bound.as_str());
+    assert!(!fs::read(&table).unwrap().is_empty());
+    assert_eq!(json["configuration"], text(&guest.run(&["config-digest"]).stdout).trim());
+    assert_exit(&guest.run(&["evidence", "--challenge", "AAAA"]), 2);
+}
+
+#[test]
+fn the_agent_command_serves_its_sockets() {
+    let guest = guest();
+    let mounted = tempfile::tempdir().unwrap();
+    let fake = match testbed::configfs::FakeConfigfs::new(Soft::new().0).mount(mounted.path()) {
+        Ok(fake) => fake,
+        Err(reason) => return println!("{reason}"),
+    };
+    let socket = guest.folder.path().join("tgi.sock");
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_portcullis-guest"))
+        .arg("evidence-agent")
+        .arg("--socket")
+        .arg(format!("workload:tgi={}", socket.display()))
+        .args(["--evidence", "configfs", "--configfs"])
+        .arg(fake.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let output = guest.run(&["check", "--credential", "openai", "--evidence", &format!("agent:{}", socket.display())]);
+    agent.kill().unwrap();
+    let log = text(&agent.wait_with_output().unwrap().stderr);
+    assert_exit(&output, 0);
+    assert_eq!(guest.broker.state().requests[0].role.to_string(), "workload:tgi");
+    assert!(log.contains("workload:tgi") && log.contains("pid=") && log.contains("uid=") && log.contains("attested"), "{log}");
+    assert_eq!(fake.instances(), Vec::<String>::new());
+}
+
+#[test]
+fn help_lists_the_exit_codes_and_a_shell_gets_its_completions() {
+    let run = |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_portcullis-guest")).args(arguments).output().unwrap();
+    let help = run(&["--help"]);
+    assert_exit(&help, 0);
+    for part in ["Exit codes:", "3  denied", "Examples:", "evidence-agent"] {
+        assert!(text(&help.stdout).contains(part), "{part}");
+    }
+    let completions = run(&["completions", "bash"]);
+    assert_exit(&completions, 0);
+    assert!(text(&completions.stdout).contains("portcullis-guest"));
+}
