@@ -145,6 +145,15 @@ fn a_receipt_for_anything_else_is_refused_by_what_differs() {
 }
 
 #[test]
+fn a_refusal_behind_a_recorded_permit_keeps_its_reason() {
+    let broker = broker();
+    broker.state().refused.insert("openai".into(), "permit expired".into());
+    broker.misbehave(Mischief::OtherEntry(Field::Verdict));
+    let answered = ask(&broker, Purpose::Release, &[credential("openai")], None).unwrap();
+    assert!(matches!(answered.outcome().items[..], [ItemOutcome::Refused { .. }]));
+}
+
+#[test]
 fn yesterdays_answer_is_no_answer() {
     let broker = broker();
     assert!(ask(&broker, Purpose::Release, &[credential("openai")], None).is_ok());
