@@ -189,7 +189,8 @@ fn a_log_may_grow_and_may_neither_shrink_nor_change() {
 
 #[test]
 fn an_entry_of_another_log_installation_or_class_is_found() {
-    let changes: [(&str, fn(&mut Entry)); 3] = [
+    type Change = fn(&mut Entry);
+    let changes: [(&str, Change); 3] = [
         ("log", |entry| entry.origin = "evil/log".to_owned()),
         ("installation", |entry| entry.installation = PublicKey::from_bytes([9; 32])),
         ("class of roots", |entry| entry.anchors = AnchorClass::Vendor),

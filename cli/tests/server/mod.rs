@@ -26,7 +26,7 @@ pub struct Answer {
 
 impl Answer {
     /// 200 with JSON.
-    pub fn json(value: &impl serde::Serialize) -> Self {
+    pub fn json(value: &(impl serde::Serialize + ?Sized)) -> Self {
         Self { status: 200, content_type: "application/json", body: serde_json::to_vec(value).unwrap() }
     }
 
