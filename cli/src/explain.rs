@@ -7,6 +7,7 @@ use protocol::ids::{AnchorClass, DecisionId};
 use protocol::messages::Purpose;
 
 use crate::broker::{AdminArguments, BrokerError};
+use crate::checks::{self, Mark, Row};
 use crate::console::{Console, Tone};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::records::Form;
@@ -97,25 +98,15 @@ fn print_item(item: &ExplainedItem, console: &mut Console<'_>) {
     let name = console.paint(Tone::Strong, &format!("{} {}{version}", item.item.kind.as_str(), item.item.name));
     console.line("");
     console.line(format!("{name}: {verdict}{policy}"));
-    let width = item.checks.iter().map(|check| check.code.len()).max().unwrap_or(0);
-    for check in &item.checks {
-        print_check(check, width, console);
-    }
+    checks::print(&item.checks.iter().map(row_of).collect::<Vec<_>>(), console);
 }
 
-fn print_check(check: &ExplainedCheck, width: usize, console: &mut Console<'_>) {
-    let ExplainedCheck { code, expected, found, verdict } = check;
-    match verdict {
-        CheckVerdict::Passed => {
-            let mark = console.paint(Tone::Good, "ok  ");
-            console.line(format!("  {mark}  {code:width$}  {found}"));
-        }
-        CheckVerdict::Failed => {
-            let mark = console.paint(Tone::Bad, "FAIL");
-            console.line(format!("  {mark}  {code:width$}  expected {expected}"));
-            console.line(format!("        {:width$}  found    {found}", ""));
-        }
-    }
+fn row_of(check: &ExplainedCheck) -> Row<'_> {
+    let mark = match check.verdict {
+        CheckVerdict::Passed => Mark::Passed,
+        CheckVerdict::Failed => Mark::Failed,
+    };
+    Row { code: &check.code, expected: &check.expected, found: &check.found, mark }
 }
 
 #[cfg(test)]
@@ -173,6 +164,7 @@ model llama version 1: refused by policy inference version 1
   ok    role       debug
   FAIL  snp-debug  expected no debug
                    found    debug
+                   hint     launch the guest without the debug bit; no policy can accept it
 ";
         assert!(text.ends_with(expected), "{text}");
         assert!(text.contains("anchors        TEST ROOTS\n"), "{text}");

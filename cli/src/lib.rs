@@ -12,11 +12,12 @@
 //! | `records`, `policy`, `revoke`, `explain` | what administrators ask a broker |
 //! | `audit` | the broker's log, read and checked |
 //! | `broker`, `installation` | the way to a broker, and whom to believe there |
-//! | `console`, `failure`, `files`, `interrupt`, `clock`, `size` | how a command speaks, ends, and touches the machine |
+//! | `console`, `checks`, `failure`, `files`, `interrupt`, `clock`, `size` | how a command speaks, ends, and touches the machine |
 
 mod audit;
 mod broker;
 mod certify;
+mod checks;
 mod clock;
 mod console;
 mod credential;

@@ -321,7 +321,7 @@ fn explain_shows_every_check_and_knows_what_it_does_not_know() {
     let text = desk.run(&format!("explain {id}")).done().out;
     assert!(
         text.ends_with(
-            "model llama: refused\n  FAIL  snp-debug  expected debugging not allowed\n                   found    debugging allowed\n"
+            "model llama: refused\n  FAIL  snp-debug  expected debugging not allowed\n                   found    debugging allowed\n                   hint     launch the guest without the debug bit; no policy can accept it\n"
         ),
         "{text}"
     );

@@ -5,6 +5,7 @@ use policies::{Check, Verdict as CheckVerdict};
 use protocol::ids::AnchorClass;
 
 use super::verdict::{Answer, PolicyVerdict, Verdict};
+use crate::checks::{self, Mark, Row};
 use crate::console::{Console, Tone};
 
 /// Prints everything: steps, claims, the policy's checks, the answer.
@@ -39,21 +40,6 @@ pub(super) fn print(verdict: &Verdict, console: &mut Console<'_>) {
     console.line(answer);
 }
 
-#[derive(Clone, Copy)]
-enum Mark {
-    Passed,
-    Failed,
-}
-
-impl Mark {
-    fn paint(self, console: &Console<'_>) -> String {
-        match self {
-            Self::Passed => console.paint(Tone::Good, "ok  "),
-            Self::Failed => console.paint(Tone::Bad, "FAIL"),
-        }
-    }
-}
-
 fn print_step(number: u8, mark: Mark, name: &str, compared: &str, console: &mut Console<'_>) {
     let width = attestation::STEPS.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mark = mark.paint(console);
@@ -61,25 +47,20 @@ fn print_step(number: u8, mark: Mark, name: &str, compared: &str, console: &mut 
 }
 
 fn print_policy(policy: &PolicyVerdict, console: &mut Console<'_>) {
-    let width = policy.checks.iter().map(|check| check.code.len()).max().unwrap_or(0);
-    for Check { code, expected, found, verdict } in &policy.checks {
-        match verdict {
-            CheckVerdict::Passed => {
-                let mark = Mark::Passed.paint(console);
-                console.line(format!("    {mark}  {code:width$}  {found}"));
-            }
-            CheckVerdict::Failed => {
-                let mark = Mark::Failed.paint(console);
-                console.line(format!("    {mark}  {code:width$}  expected {expected}"));
-                console.line(format!("    {:4}  {:width$}  found    {found}", "", ""));
-            }
-        }
-    }
+    checks::print(&policy.checks.iter().map(row_of).collect::<Vec<_>>(), console);
     if !policy.left_out.is_empty() {
         let left_out = policy.left_out.join(", ");
         let note = console.paint(Tone::Warning, &format!("not asked, for want of a guest's session: {left_out}"));
-        console.line(format!("    {note}"));
+        console.line(format!("  {note}"));
     }
+}
+
+fn row_of(check: &Check) -> Row<'_> {
+    let mark = match check.verdict {
+        CheckVerdict::Passed => Mark::Passed,
+        CheckVerdict::Failed => Mark::Failed,
+    };
+    Row { code: check.code, expected: &check.expected, found: &check.found, mark }
 }
 
 /// The claims by name.
