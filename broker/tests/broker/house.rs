@@ -1,0 +1,410 @@
+//! An installation for tests, made by `init` like any other, and guests that attest to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use attestation::Anchors;
+use broker::clock;
+use broker::collateral::CollateralFolder;
+use broker::config::{Limits, Signer};
+use broker::custody::{Installation, Keys, TestAnchor, read_token};
+use broker::decision::{Judge, Rejection};
+use broker::documents::{Admitted, Trust};
+use broker::guests::HeldGuest;
+use broker::init::{Plan, Root, anchors, init, store_path};
+use broker::ledger::{Identity, Ledger, OpenError, RecordError};
+use broker::release::release;
+use broker::server::{Broker, Parts};
+use broker::store::Store;
+use broker::store::sqlite::SqliteStore;
+use protocol::documents::{Kind, PolicyBody, Revocation, RevocationsBody};
+use protocol::dsse::SignedDocument;
+use protocol::envelope::{Draft, RecordFile, write_record};
+use protocol::hpke::{RecipientKey, RecipientSecret};
+use protocol::ids::{AnchorClass, Digest, Name, Platform, RequestId, Role, Version};
+use protocol::keyfile::Unlock;
+use protocol::keys::{PublicKey, SigningKey};
+use protocol::messages::{
+    EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Purpose, ReceivedRequest, ReleaseAnswer, ReleaseRequest,
+};
+use protocol::time::UnixTime;
+use protocol::transcript::Transcript;
+use tempfile::TempDir;
+use testbed::snp::{GuestShape, Line, SoftGuest, SoftPlatform};
+
+/// What is released; it must never be seen anywhere else.
+pub const SECRET: &[u8] = b"portcullis-secret-0123456789abcd";
+/// The configuration that the test policy demands.
+pub fn configuration() -> Digest {
+    Digest::from([0xc1; 32])
+}
+pub const HOUR: Duration = Duration::from_secs(3600);
+
+pub fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32]).unwrap()
+}
+
+pub fn root() -> SigningKey {
+    key(1)
+}
+pub fn publisher() -> SigningKey {
+    key(2)
+}
+pub fn authority() -> SigningKey {
+    key(3)
+}
+/// Another authority, which speaks for `other/*` alone.
+pub fn other_authority() -> SigningKey {
+    key(4)
+}
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub fn version(number: u64) -> Version {
+    Version::try_from(number).unwrap()
+}
+
+pub fn platform() -> SoftPlatform {
+    SoftPlatform::new(Line::Genoa)
+}
+
+/// The data folder of an installation, and what its configuration would say.
+pub struct House {
+    folder: TempDir,
+    pub trust: Trust,
+    pub limits: Limits,
+    pub at: UnixTime,
+}
+
+fn signer(key: &SigningKey, names: &[&str]) -> Signer {
+    Signer { key: *key.public(), names: names.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+impl House {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = clock::now();
+        let data = folder.path().join("data");
+        let test_anchors = vec![TestAnchor { product: "Genoa".into(), certificate: platform().ark_der() }];
+        let (root, unlock) = (Root::Here(root()), Unlock::Nothing);
+        let plan = Plan { data: data.clone(), name: name("acme"), root, test_anchors, unlock, validity: 100 * HOUR, at };
+        init(plan).await.unwrap();
+        std::fs::create_dir(data.join("collateral")).unwrap();
+        std::fs::write(data.join("collateral/genoa.crl"), platform().crl_der(&[])).unwrap();
+        let trust = Trust {
+            installation: *self::root().public(),
+            anchors: AnchorClass::Test,
+            publishers: vec![signer(&publisher(), &["acme/*", "other/*"])],
+            authorities: vec![signer(&authority(), &["*"]), signer(&other_authority(), &["other/*"])],
+        };
+        Self { folder, trust, limits: Limits::default(), at }
+    }
+
+    /// With a record `acme/llama` version 1 and the policy `acme/strict` that permits the testbed's image.
+    pub async fn with_llama() -> Self {
+        let house = Self::new().await;
+        let broker = house.open().await;
+        broker.ledger.put(house.trust.policy(&policy_document(&authority(), "acme/strict", 1, &policy())).unwrap()).await.unwrap();
+        broker.ledger.put(house.record("acme/llama", 1)).await.unwrap();
+        house
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn installation(&self) -> Installation {
+        Installation::read(&self.data()).unwrap()
+    }
+
+    pub fn keys(&self) -> (Keys, SigningKey) {
+        Keys::open(&self.data(), &self.installation(), &Unlock::Nothing, self.at).unwrap()
+    }
+
+    pub fn identity(&self) -> Identity {
+        let installation = self.installation();
+        let origin = installation.origin().parse().unwrap();
+        Identity { origin, installation: installation.root, anchors: installation.anchors }
+    }
+
+    pub async fn store(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&store_path(&self.data())).await.unwrap())
+    }
+
+    pub async fn open_ledger(&self, kept: Option<&str>) -> Result<Ledger, OpenError> {
+        Ledger::open(self.store().await, self.keys().1, self.identity(), &self.trust, kept).await
+    }
+
+    /// What `serve` puts together.
+    pub async fn open(&self) -> Arc<Broker> {
+        self.open_on(self.store().await).await
+    }
+
+    pub async fn open_on(&self, store: Arc<dyn Store>) -> Arc<Broker> {
+        let (keys, log_key) = self.keys();
+        let ledger = Ledger::open(Arc::clone(&store), log_key, self.identity(), &self.trust, None).await.unwrap();
+        let installation = self.installation();
+        Arc::new(Broker::new(Parts {
+            keys,
+            installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
+            anchors: anchors(&installation).unwrap(),
+            collateral: CollateralFolder::open(Some(self.data().join("collateral"))).unwrap(),
+            trust: self.trust.clone(),
+            ledger,
+            store,
+            limits: self.limits.clone(),
+            token: read_token(&self.data()).unwrap(),
+        }))
+    }
+
+    pub fn sealing_key(&self) -> RecipientKey {
+        self.keys().0.sealing.public().clone()
+    }
+
+    pub fn draft(&self, record: &str, number: u64) -> Draft {
+        Draft {
+            installation: *root().public(),
+            name: name(record),
+            version: version(number),
+            kind: Kind::Credential,
+            manifest: None,
+            policy: name("acme/strict"),
+            authority: *authority().public(),
+            anchors: AnchorClass::Test,
+        }
+    }
+
+    pub fn record_file(&self, record: &str, number: u64) -> RecordFile {
+        write_record(self.draft(record, number), SECRET, &[self.sealing_key()], &publisher()).unwrap()
+    }
+
+    pub fn record(&self, record: &str, number: u64) -> Admitted {
+        self.trust.record(self.record_file(record, number)).unwrap()
+    }
+
+    pub fn revocations(&self, number: u64, revoked: &[(&str, Option<u64>)]) -> Admitted {
+        self.trust.revocations(&revocation_document(&authority(), number, revoked)).unwrap()
+    }
+
+    /// Every byte of the store, its side files too.
+    pub fn store_bytes(&self) -> Vec<u8> {
+        let files = ["store.sqlite", "store.sqlite-wal"].map(|file| std::fs::read(self.data().join(file)).unwrap_or_default());
+        files.concat()
+    }
+
+    /// The store's files, as a backup has them.
+    pub fn folder_copy(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for file in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+            drop(std::fs::copy(self.data().join(file), copy.path().join(file)));
+        }
+        copy
+    }
+
+    /// Puts a backup in the place of the store.
+    pub fn put_back(&self, copy: &TempDir) {
+        for file in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+            drop(std::fs::remove_file(self.data().join(file)));
+            drop(std::fs::copy(copy.path().join(file), self.data().join(file)));
+        }
+    }
+
+    pub fn store_path(&self) -> PathBuf {
+        store_path(&self.data())
+    }
+}
+
+/// A policy for the testbed's image on its Genoa machine.
+pub fn policy() -> String {
+    let measurement: String = platform().report().measurement.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "format = 1\nrole = \"whole-vm\"\nconfiguration = [\"{}\"]\nattestation-lifetime = \"1 hour\"\n[snp]\nvmpl = [0]\n\
+         [snp.measurements]\ntestbed = [\"{measurement}\"]\n[snp.guest-policy]\nsmt = \"allowed\"\n[snp.products.genoa]\n\
+         minimum-tcb = {{ bootloader = 10, tee = 0, snp = 27, microcode = 88 }}\n",
+        "c1".repeat(32)
+    )
+}
+
+pub fn policy_document(authority: &SigningKey, policy: &str, number: u64, toml: &str) -> SignedDocument {
+    let body = PolicyBody { installation: *root().public(), name: name(policy), version: version(number), toml: toml.to_owned() };
+    SignedDocument::sign(&body, authority).unwrap()
+}
+
+pub fn revocation_document(authority: &SigningKey, number: u64, revoked: &[(&str, Option<u64>)]) -> SignedDocument {
+    let entry = |(record, number): &(&str, Option<u64>)| Revocation {
+        name: name(record),
+        version: number.map(version),
+        reason: "leaked".to_owned(),
+    };
+    let revoked = revoked.iter().map(entry).collect();
+    SignedDocument::sign(&RevocationsBody { installation: *root().public(), version: version(number), revoked }, authority).unwrap()
+}
+
+/// A guest with its keys.
+pub struct Guest {
+    pub hpke: RecipientSecret,
+    pub signing: SigningKey,
+    pub role: Role,
+    pub configuration: Digest,
+    pub purpose: Purpose,
+    pub items: Vec<Item>,
+    pub soft: SoftGuest,
+}
+
+pub fn credential(record: &str) -> Item {
+    Item { kind: Kind::Credential, name: name(record), version: None }
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            hpke: RecipientSecret::generate().unwrap(),
+            signing: SigningKey::generate().unwrap(),
+            role: Role::WholeVm,
+            configuration: configuration(),
+            purpose: Purpose::Release,
+            items: vec![credential("acme/llama")],
+            soft: platform().guest(GuestShape::default()),
+        }
+    }
+}
+
+impl Guest {
+    pub fn asking(items: &[&str]) -> Self {
+        Self { items: items.iter().map(|item| credential(item)).collect(), ..Self::default() }
+    }
+
+    pub fn transcript(&self, challenge: &[u8]) -> Transcript {
+        Transcript {
+            platform: Platform::SevSnp,
+            installation: *root().public(),
+            nonce: challenge[1..33].try_into().map(|nonce: [u8; 32]| nonce.into()).unwrap(),
+            hpke_key: self.hpke.public().clone(),
+            signing_key: *self.signing.public(),
+            role: self.role.clone(),
+            configuration: self.configuration,
+            gpu_evidence: None,
+            event_log: None,
+        }
+    }
+
+    /// A request with fresh evidence over the challenge.
+    pub fn request(&self, challenge: &[u8]) -> ReleaseRequest {
+        let soft = self.soft.attest(&self.transcript(challenge).report_data());
+        let evidence = EvidenceMessage::SevSnp { report: soft.report, certificate_table: soft.certificate_table };
+        self.request_with(challenge, evidence)
+    }
+
+    pub fn request_with(&self, challenge: &[u8], evidence: EvidenceMessage) -> ReleaseRequest {
+        ReleaseRequest {
+            request: RequestId::random().unwrap(),
+            installation: *root().public(),
+            challenge: challenge.to_vec(),
+            platform: Platform::SevSnp,
+            evidence,
+            hpke_key: self.hpke.public().clone(),
+            signing_key: *self.signing.public(),
+            role: self.role.clone(),
+            configuration: self.configuration,
+            purpose: self.purpose,
+            items: self.items.clone(),
+        }
+    }
+
+    pub fn sign(&self, body: &ReleaseRequest) -> ReceivedRequest {
+        ReceivedRequest::read(&SignedDocument::sign(body, &self.signing).unwrap().to_json()).unwrap()
+    }
+
+    /// What this guest reads in an answer to its request.
+    pub fn open(&self, answer: &ReleaseAnswer, request: &Digest, at: UnixTime) -> Outcome {
+        answer.open(request, root().public(), &self.hpke, at).unwrap()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum No {
+    Rejected(Rejection),
+    NotRecorded(RecordError),
+}
+
+impl No {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => rejection.code(),
+            Self::NotRecorded(error) => panic!("not recorded: {error}"),
+        }
+    }
+}
+
+pub fn challenge(broker: &Broker, at: UnixTime) -> Vec<u8> {
+    broker.keys.challenge.mint(at, Duration::from_secs(120)).unwrap().as_bytes().to_vec()
+}
+
+/// The verdicts on a request, as the server has them made.
+pub fn decide(broker: &Broker, request: &ReceivedRequest, at: UnixTime) -> Result<(broker::decision::Verdicts, HeldGuest), Rejection> {
+    decide_under(broker, &broker.anchors, request, at)
+}
+
+pub fn decide_under(
+    broker: &Broker,
+    anchors: &Anchors,
+    request: &ReceivedRequest,
+    at: UnixTime,
+) -> Result<(broker::decision::Verdicts, HeldGuest), Rejection> {
+    let judge = Judge {
+        installation: broker.installation.root,
+        challenges: &broker.keys.challenge,
+        anchors,
+        collateral: &broker.collateral.current(),
+        chains: &broker.chains,
+        guests: &broker.guests,
+        documents: &broker.ledger.published().documents,
+    };
+    judge.decide(request, at)
+}
+
+/// Decide, record, release, and what the guest reads.
+pub async fn exchange(broker: &Broker, guest: &Guest, request: &ReleaseRequest, at: UnixTime) -> Result<Outcome, No> {
+    let request = guest.sign(request);
+    let (verdicts, held) = decide(broker, &request, at).map_err(No::Rejected)?;
+    let recorded = broker.ledger.record(verdicts).await.map_err(No::NotRecorded)?;
+    broker.guests.keep(held);
+    let sealed = release(recorded, &broker.keys, at).unwrap();
+    Ok(guest.open(sealed.answer(), &request.digest, at))
+}
+
+/// A whole genuine exchange of this guest, now.
+pub async fn ask(broker: &Broker, guest: &Guest) -> Outcome {
+    let at = clock::now();
+    exchange(broker, guest, &guest.request(&challenge(broker, at)), at).await.unwrap()
+}
+
+/// The codes of an item's refusal; none where it was granted or permitted.
+pub fn codes(outcome: &ItemOutcome) -> Vec<&str> {
+    match outcome {
+        ItemOutcome::Refused { reasons, .. } => reasons.iter().map(|reason| reason.code.as_str()).collect(),
+        ItemOutcome::Granted { .. } | ItemOutcome::Permitted { .. } => Vec::new(),
+    }
+}
+
+/// Runs SQL on a store behind the broker's back.
+pub async fn behind_its_back(path: &Path, sql: &str) {
+    use sqlx::Connection;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let changed = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+    assert!(changed.rows_affected() > 0, "{sql} changed nothing");
+    connection.close().await.unwrap();
+}
+
+pub fn log_key(house: &House) -> PublicKey {
+    *house.keys().1.public()
+}
+
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}

@@ -1,0 +1,11 @@
+//! The broker as one: a real store, a real log, guests that really attest on a soft platform under test roots.
+
+mod decisions;
+mod documents;
+mod exchange;
+mod house;
+mod http;
+mod init;
+mod ledger;
+mod opening;
+mod store;
