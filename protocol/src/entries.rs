@@ -148,7 +148,7 @@ pub struct Decided {
     pub policy: Option<Digest>,
     /// What was decided.
     pub verdict: Verdict,
-    /// The codes of all failing checks; empty for a permit.
+    /// The codes of the first eight failing checks; empty for a permit. The details have all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
 }
