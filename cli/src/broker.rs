@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use guest_client::http::{Client, Endpoint, HttpError, PlainHttp, Reply};
+use connection::{Client, Endpoint, HttpError, PlainHttp, Reply};
 use protocol::admin::{Accepted, Explanation, RecordSummary};
 use protocol::dsse::SignedDocument;
 use protocol::envelope::RecordFile;
@@ -215,7 +215,7 @@ impl From<BrokerError> for Failure {
             BrokerError::Refused(ref problem) => {
                 let hint = match (&problem.hint, problem.status) {
                     (Some(hint), _) => Some(hint.clone()),
-                    (None, 401 | 403) => Some("the token is not one that this broker knows; see --token-file".to_owned()),
+                    (None, 401) => Some("the token is not one that this broker knows; see --token-file".to_owned()),
                     _ => None,
                 };
                 let failure = Self::failed(error);

@@ -219,7 +219,9 @@ impl<'c, 'a> Watcher<'c, 'a> {
             _ => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta} {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta} {wide_msg}")
+        {
             bar.set_style(style);
         }
         Self { interrupt: Interrupt::listen(), console, events, bar, last: None }

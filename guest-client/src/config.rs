@@ -21,7 +21,7 @@ use protocol::keys::PublicKey;
 use serde::Deserialize;
 
 use crate::evidence::{self, Choice};
-use crate::http::{Endpoint, PlainHttp};
+use connection::{Endpoint, PlainHttp};
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const PATH: &str = "/etc/portcullis/guest.toml";

@@ -9,7 +9,7 @@
 //! | [`checkpoints`] | the last checkpoint of the broker's log, kept |
 //! | [`destination`] | where plaintext may go |
 //! | [`report`] | what people and programs learn about a denial |
-//! | [`http`] | the way to a broker |
+//! | [`connection`] | the way to a broker: a package of its own, which the `portcullis` command uses too |
 //! | [`retry`] | when to try again |
 
 pub mod agent;
@@ -20,7 +20,6 @@ pub mod config;
 pub mod destination;
 pub mod evidence;
 pub mod exchange;
-pub mod http;
 pub mod report;
 pub mod retry;
 mod secret_file;

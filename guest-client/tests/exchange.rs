@@ -5,9 +5,9 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use connection::{Client, Endpoint, HttpError};
 use guest_client::evidence::Local;
 use guest_client::exchange::{Answered, Class, ExchangeError, Session, Terms};
-use guest_client::http::{Client, Endpoint, HttpError};
 use protocol::documents::Kind;
 use protocol::ids::{Digest, Version};
 use protocol::messages::{EvidenceMessage, Item, ItemOutcome, Purpose};

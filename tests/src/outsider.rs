@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
+use connection::{Client, Endpoint, Reply};
 use guest_client::evidence::{AgentSocket, AttestInputs, Attested, Attester};
-use guest_client::http::{Client, Endpoint, Reply};
 use protocol::challenge::Challenge;
 use protocol::dsse::SignedDocument;
 use protocol::hpke::RecipientSecret;

@@ -13,8 +13,8 @@ use super::failure::Failure;
 use crate::config::{self, Config, Overrides, Plaintext};
 use crate::evidence::{self, Choice};
 use crate::exchange::Terms;
-use crate::http::PlainHttp;
 use crate::retry::{Patience, Waiting};
+use connection::PlainHttp;
 
 const AFTER: &str = "\
 Exit codes:

@@ -9,10 +9,10 @@ use super::args::{CheckArguments, Persistence, ReleaseArguments, ReleaseDestinat
 use super::failure::{Failure, Stream, exit_of};
 use crate::config::{Config, Overrides, Plaintext, Stdout};
 use crate::exchange::{Answered, Class, ExchangeError, Session};
-use crate::http::Client;
 use crate::report::Report;
 use crate::retry::{Attempt, Reason, SystemPace, persist};
 use crate::{destination, secret_file};
+use connection::Client;
 
 /// `check`: the whole exchange, with nothing released.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {

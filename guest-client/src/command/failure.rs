@@ -13,8 +13,8 @@ use crate::config::ConfigError;
 use crate::destination::DestinationError;
 use crate::evidence::EvidenceError;
 use crate::exchange::{Class, ExchangeError};
-use crate::http::HttpError;
 use crate::report::{Report, plain};
+use connection::HttpError;
 
 /// The exit codes, as `--help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

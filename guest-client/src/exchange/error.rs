@@ -13,7 +13,7 @@ use protocol::messages::{AnswerError, Item, Problem};
 
 use crate::checkpoints::CheckpointsError;
 use crate::evidence::EvidenceError;
-use crate::http::HttpError;
+use connection::HttpError;
 
 /// Why there is no answer that this guest believes.
 #[derive(Debug, thiserror::Error)]

@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use crate::checkpoints::{Memory, Tiles};
 use crate::clock;
 use crate::evidence::{AttestInputs, Attested, Attester};
-use crate::http::{Client, Reply};
+use connection::{Client, Reply};
 
 pub use error::{Class, ExchangeError};
 
