@@ -81,6 +81,9 @@ pub enum OpenError {
         /// What the entry names.
         found: String,
     },
+    /// What was kept beside the store is no checkpoint of this log.
+    #[error("the checkpoint that was kept beside the store does not verify: {0}")]
+    Kept(CheckpointError),
     /// The log does not continue the checkpoint that was kept beside it.
     #[error(
         "the log does not continue the checkpoint that was kept beside the store: an older store was put back, or the log was rewritten ({0})"

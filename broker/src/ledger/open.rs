@@ -27,7 +27,7 @@ pub(super) async fn open(
     let edge = rebuild(store, &head).await?;
     // 3. It continues what was kept elsewhere.
     if let Some(kept) = kept {
-        let kept = VerifiedCheckpoint::verify(kept, &identity.origin, &[*key])?;
+        let kept = VerifiedCheckpoint::verify(kept, &identity.origin, &[*key]).map_err(OpenError::Kept)?;
         continues(store, &edge, &checkpoint, &kept).await?;
     }
     // 4. The last entry is the one in the tree, and this log's.

@@ -56,6 +56,12 @@ struct Group {
     replies: Vec<Waiting>,
 }
 
+/// Whether the store has a step whose answer was lost.
+enum Settled {
+    Taken,
+    NotTaken,
+}
+
 /// Who waits for an entry of the group, and its index.
 enum Waiting {
     Record(u64, Box<Verdicts>, oneshot::Sender<Result<Recorded, RecordError>>),
@@ -85,7 +91,7 @@ impl Writer {
     /// One group: nonces, entries, checkpoint, transaction; then answers.
     async fn commit(&mut self, jobs: Vec<Job>) {
         let spent = match self.settle().await {
-            Ok(()) => self.spent(&jobs).await,
+            Ok(_) => self.spent(&jobs).await,
             Err(error) => Err(error),
         };
         let spent = match spent {
@@ -109,11 +115,7 @@ impl Writer {
         }
         match self.write(&mut group).await {
             Ok(()) => self.publish(group),
-            Err(error) => {
-                group.replies.into_iter().for_each(|waiting| waiting.fail(&error));
-                // What cannot be settled now is settled before the next group.
-                drop(self.settle().await);
-            }
+            Err(error) => group.replies.into_iter().for_each(|waiting| waiting.fail(&error)),
         }
     }
 
@@ -229,37 +231,43 @@ impl Writer {
                 self.become_state(after);
                 Ok(())
             }
+            Err(StoreError::NonceSpent) => Err(StoreError::NonceSpent.into()),
             Err(error) => {
-                if !matches!(error, StoreError::NonceSpent) {
-                    self.unsettled = Some((head, after));
+                self.unsettled = Some((head, after));
+                match self.settle().await {
+                    Ok(Settled::Taken) => Ok(()),
+                    Ok(Settled::NotTaken) | Err(_) => Err(error.into()),
                 }
-                Err(error.into())
             }
         }
     }
 
-    /// Finds out what became of a step whose answer was lost. Whoever waited for it was told that it failed, so that nothing
-    /// was released on it; if the store has it nevertheless, the log goes on behind it.
-    async fn settle(&mut self) -> Result<(), StoreError> {
+    /// Finds out what became of a step whose answer was lost. While that is unknown, whoever waited for it was told that it
+    /// failed, so that nothing was released on it; if the store has it nevertheless, the log goes on behind it.
+    async fn settle(&mut self) -> Result<Settled, StoreError> {
         if self.lost.load(Ordering::Relaxed) {
             return Err(StoreError::HeadMoved);
         }
-        let Some((attempted, _)) = &self.unsettled else { return Ok(()) };
+        let Some((attempted, _)) = &self.unsettled else { return Ok(Settled::NotTaken) };
         let found = self.store.head().await?;
+        let taken = found.as_ref() == Some(attempted);
         let unchanged = match &found {
             Some(found) => *found.checkpoint == *self.state.checkpoint,
             None => self.state.edge.size() == 0,
         };
-        let taken = found.as_ref() == Some(attempted);
         let after = self.unsettled.take();
-        if taken {
-            after.into_iter().for_each(|(_, after)| self.become_state(after));
-        } else if !unchanged {
-            tracing::error!("the store's head is not where this broker left it; nothing is decided before a restart");
-            self.lost.store(true, Ordering::Relaxed);
-            return Err(StoreError::HeadMoved);
+        match after {
+            Some((_, after)) if taken => {
+                self.become_state(after);
+                Ok(Settled::Taken)
+            }
+            _ if unchanged => Ok(Settled::NotTaken),
+            _ => {
+                tracing::error!("the store's head is not where this broker left it; nothing is decided before a restart");
+                self.lost.store(true, Ordering::Relaxed);
+                Err(StoreError::HeadMoved)
+            }
         }
-        Ok(())
     }
 
     fn become_state(&mut self, state: Published) {

@@ -48,6 +48,9 @@ use problem::{Refusal, refuse};
 /// Client addresses whose rate is kept apart; some 100 bytes each. Beyond it, everybody shares one rate until quiet ones go.
 const CLIENTS: usize = 65_536;
 
+/// Readers of the log at once; each may hold 256 entries of at most 64 KiB.
+const READERS: usize = 16;
+
 /// Everything that handlers share.
 pub struct Broker {
     /// The broker's keys.
@@ -78,6 +81,7 @@ pub struct Broker {
     pub token: Digest,
     rate: DefaultKeyedRateLimiter<IpAddr>,
     places: Semaphore,
+    readers: Semaphore,
 }
 
 /// What a broker is made of, before its limits are set up.
@@ -129,6 +133,7 @@ impl Broker {
             token,
             rate,
             places,
+            readers: Semaphore::new(READERS),
         }
     }
 
@@ -154,15 +159,16 @@ fn client_network(peer: IpAddr) -> IpAddr {
 
 /// All routes.
 pub fn router(broker: Arc<Broker>) -> Router {
-    // What anybody may call and what costs something.
     let public = Router::new()
         .route("/v1/challenge", post(guest::challenge))
         .route("/v1/release", post(guest::release))
         .route("/v1/installation", get(guest::installation))
-        .route("/log/checkpoint", get(monitor::checkpoint))
-        .route("/log/tile/{*path}", get(monitor::tile))
         .layer(DefaultBodyLimit::max(limits::REQUEST_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), within_limits));
+    let log = Router::new()
+        .route("/log/checkpoint", get(monitor::checkpoint))
+        .route("/log/tile/{*path}", get(monitor::tile))
+        .layer(middleware::from_fn_with_state(Arc::clone(&broker), in_turn));
     let admin = Router::new()
         .route("/v1/records", put(admin::put_record).get(admin::list_records))
         .route("/v1/policies", put(admin::put_policy))
@@ -173,6 +179,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     Router::new()
         .merge(public)
+        .merge(log)
         .merge(admin)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(monitor::ready))
@@ -180,6 +187,18 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .fallback(|| async { refuse(404, "no-such-route", "there is nothing here") })
         .method_not_allowed_fallback(|| async { refuse(405, "method-not-allowed", "not by this method") })
         .with_state(broker)
+}
+
+/// Readers of the log wait for their turn, without a rate: auditors read all of it.
+async fn in_turn(State(broker): State<Arc<Broker>>, request: Request, next: Next) -> Response {
+    let read = async {
+        let _turn = broker.readers.acquire().await;
+        next.run(request).await
+    };
+    match tokio::time::timeout(Duration::from_secs(broker.limits.request_seconds), read).await {
+        Ok(response) => response,
+        Err(_) => refuse(503, "busy", "too many readers of the log at once"),
+    }
 }
 
 /// A place for every request, a rate for every client address, an end for every request.

@@ -13,14 +13,14 @@ const OUTAGE: Duration = Duration::from_secs(5);
 
 /// A refusal on its way out.
 pub struct Refusal {
-    problem: Problem,
+    problem: Box<Problem>,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// With a status, a code and a title.
     pub fn new(status: u16, code: &str, title: &str) -> Self {
-        Self { problem: Problem::new(status, code, title), retry_after: None }
+        Self { problem: Box::new(Problem::new(status, code, title)), retry_after: None }
     }
 
     /// With what happened.

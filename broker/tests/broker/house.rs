@@ -367,14 +367,19 @@ pub fn decide_under(
     judge.decide(request, at)
 }
 
-/// Decide, record, release, and what the guest reads.
+/// Decide, record, release, and what the guest reads. As in the server, a decision on documents that changed is made again.
 pub async fn exchange(broker: &Broker, guest: &Guest, request: &ReleaseRequest, at: UnixTime) -> Result<Outcome, No> {
     let request = guest.sign(request);
-    let (verdicts, held) = decide(broker, &request, at).map_err(No::Rejected)?;
-    let recorded = broker.ledger.record(verdicts).await.map_err(No::NotRecorded)?;
-    broker.guests.keep(held);
-    let sealed = release(recorded, &broker.keys, at).unwrap();
-    Ok(guest.open(sealed.answer(), &request.digest, at))
+    loop {
+        let (verdicts, held) = decide(broker, &request, at).map_err(No::Rejected)?;
+        let recorded = match broker.ledger.record(verdicts).await {
+            Err(RecordError::DocumentsChanged) => continue,
+            recorded => recorded.map_err(No::NotRecorded)?,
+        };
+        broker.guests.keep(held);
+        let sealed = release(recorded, &broker.keys, at).unwrap();
+        return Ok(guest.open(sealed.answer(), &request.digest, at));
+    }
 }
 
 /// A whole genuine exchange of this guest, now.

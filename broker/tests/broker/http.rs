@@ -417,6 +417,20 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_or_only_half_of_it_is_cut_off() {
+    let served = served().await;
+    let started = std::time::Instant::now();
+    let cut_off = async |said: &[u8]| {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    };
+    let all = async { tokio::join!(cut_off(b""), cut_off(b"PRI * HTTP/2.0"), cut_off(b"GET / HTTP/1.1\r\nhost: x\r\n")) };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("they are cut off");
+    assert!(started.elapsed() >= Duration::from_secs(9), "slow is not cut off at once");
+}
+
+#[tokio::test]
 async fn guests_and_publishers_come_over_tls() {
     let house = House::with_llama().await;
     let issued = rcgen::generate_simple_self_signed(vec!["broker.test".to_owned()]).unwrap();

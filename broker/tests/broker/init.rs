@@ -1,7 +1,8 @@
 //! `init`, certificates that the root signs elsewhere, protected keys, sample configurations.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use broker::clock;
 use broker::custody::{CustodyError, Installation, Keys, unlock};
@@ -153,6 +154,41 @@ fn every_sample_configuration_is_well_formed() {
         let output = portcullis_broker(&["check-config", "--syntax-only", sample.to_str().unwrap()]);
         assert!(output.status.success(), "{}: {}", sample.display(), String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// Serves as a process of its own until it says that it listens or ends, and then until SIGTERM.
+fn serve_until_listening(config: &Path) -> Result<(), String> {
+    let serve = ["serve", "--config", config.to_str().unwrap()];
+    let mut process = Command::new(env!("CARGO_BIN_EXE_portcullis-broker")).args(serve).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut lines, mut said) = (BufReader::new(process.stderr.take().unwrap()).lines(), String::new());
+    for line in lines.by_ref() {
+        said += &line.unwrap();
+        if said.contains("\"message\":\"listening\"") {
+            let stopped = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+            assert!(stopped.success());
+            break;
+        }
+    }
+    lines.for_each(drop);
+    if process.wait().unwrap().success() { Ok(()) } else { Err(said) }
+}
+
+#[tokio::test]
+async fn a_broker_keeps_its_last_checkpoint_beside_the_store_and_does_not_start_on_an_older_one() {
+    let house = House::with_llama().await;
+    let config = house.data().join("broker.toml");
+    let sample = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, sample.replace("127.0.0.1:8443", "127.0.0.1:0")).unwrap();
+    let old = house.folder_copy();
+    assert_eq!(serve_until_listening(&config), Ok(()));
+    assert!(house.data().join("log.checkpoint").exists());
+    assert_eq!(serve_until_listening(&config), Ok(()), "a restart continues it");
+    house.put_back(&old);
+    let said = serve_until_listening(&config).unwrap_err();
+    assert!(said.contains("does not continue the checkpoint"), "{said}");
+    std::fs::write(house.data().join("log.checkpoint"), "not a checkpoint").unwrap();
+    let said = serve_until_listening(&config).unwrap_err();
+    assert!(said.contains("kept beside the store does not verify"), "{said}");
 }
 
 #[tokio::test]

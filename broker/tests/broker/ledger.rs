@@ -22,6 +22,9 @@ struct BadLine {
 const GOOD: u8 = 0;
 const STEP_LOST: u8 = 1;
 const ANSWER_LOST: u8 = 2;
+/// The answer is lost, and so is the next one about the head.
+const LINE_DOWN: u8 = 3;
+const HEAD_LOST: u8 = 4;
 
 fn cut() -> StoreError {
     StoreError::Database("the line was cut".to_owned())
@@ -29,7 +32,10 @@ fn cut() -> StoreError {
 
 impl Store for BadLine {
     fn head(&self) -> Reply<'_, Option<Head>> {
-        self.store.head()
+        Box::pin(async {
+            let lost = self.next.compare_exchange(HEAD_LOST, GOOD, Ordering::SeqCst, Ordering::SeqCst);
+            if lost.is_ok() { Err(cut()) } else { self.store.head().await }
+        })
     }
     fn documents(&self) -> Reply<'_, Vec<StoredDocument>> {
         self.store.documents()
@@ -42,6 +48,11 @@ impl Store for BadLine {
             match self.next.swap(GOOD, Ordering::SeqCst) {
                 STEP_LOST => Err(cut()),
                 ANSWER_LOST => self.store.append(step).await.and(Err(cut())),
+                LINE_DOWN => {
+                    self.store.append(step).await?;
+                    self.next.store(HEAD_LOST, Ordering::SeqCst);
+                    Err(cut())
+                }
                 _ => self.store.append(step).await,
             }
         })
@@ -79,26 +90,28 @@ async fn a_step_that_the_store_did_not_take_changes_nothing() {
 
 #[tokio::test]
 async fn a_step_that_the_store_took_counts_though_its_answer_was_lost() {
-    let house = House::with_llama().await;
-    let line = bad_line(&house).await;
-    let broker = house.open_on(Arc::clone(&line) as Arc<dyn Store>).await;
-    line.next.store(ANSWER_LOST, Ordering::SeqCst);
-    let put = broker.ledger.put(house.revocations(1, &[("acme/llama", None)])).await;
-    assert!(put.is_err(), "whoever waited is told that it failed");
-    assert_eq!(codes(&ask(&broker, &Guest::default()).await.items[0]), ["record-revoked"]);
-    let checkpoint = broker.ledger.published().checkpoint;
-    drop(broker);
-    assert!(house.open_ledger(Some(&checkpoint)).await.is_ok(), "one history, with nothing signed twice");
+    for (how, told) in [(ANSWER_LOST, true), (LINE_DOWN, false)] {
+        let house = House::with_llama().await;
+        let line = bad_line(&house).await;
+        let broker = house.open_on(Arc::clone(&line) as Arc<dyn Store>).await;
+        line.next.store(how, Ordering::SeqCst);
+        let put = broker.ledger.put(house.revocations(1, &[("acme/llama", None)])).await;
+        assert_eq!(put.is_ok(), told, "while nobody can know, whoever waits is told that it failed");
+        assert_eq!(codes(&ask(&broker, &Guest::default()).await.items[0]), ["record-revoked"]);
+        let checkpoint = broker.ledger.published().checkpoint;
+        drop(broker);
+        assert!(house.open_ledger(Some(&checkpoint)).await.is_ok(), "one history, with nothing signed twice");
+    }
 }
 
 #[tokio::test]
-async fn a_decision_whose_record_was_lost_releases_nothing_and_spends_its_nonce() {
+async fn a_decision_whose_record_is_unknown_releases_nothing_and_spends_its_nonce() {
     let house = House::with_llama().await;
     let line = bad_line(&house).await;
     let broker = house.open_on(Arc::clone(&line) as Arc<dyn Store>).await;
     let (guest, at) = (Guest::default(), clock::now());
     let request = guest.request(&challenge(&broker, at));
-    line.next.store(ANSWER_LOST, Ordering::SeqCst);
+    line.next.store(LINE_DOWN, Ordering::SeqCst);
     assert_eq!(exchange(&broker, &guest, &request, at).await, Err(No::NotRecorded(RecordError::Store(cut()))));
     assert_eq!(exchange(&broker, &guest, &request, at).await, Err(No::NotRecorded(RecordError::Replayed)));
 }

@@ -185,7 +185,7 @@ async fn a_restored_old_store_does_not_continue_the_checkpoint_that_was_kept() {
     assert!(matches!(house.open_ledger(Some(&kept)).await.map(drop), Err(OpenError::RolledBack(_))), "it is another log");
     assert!(house.open_ledger(Some(&early)).await.is_ok());
     let foreign = House::new().await.open().await.ledger.published().checkpoint;
-    assert!(matches!(house.open_ledger(Some(&foreign)).await.map(drop), Err(OpenError::Checkpoint(_))));
+    assert!(matches!(house.open_ledger(Some(&foreign)).await.map(drop), Err(OpenError::Kept(_))));
 }
 
 #[tokio::test]
