@@ -135,7 +135,7 @@ pub struct Revocation {
 
 /// What a certified key is for. A key certified for one purpose never serves another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "purpose", content = "key", rename_all = "kebab-case")]
+#[serde(tag = "purpose", content = "key", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum CertifiedKey {
     /// Signs the broker's answers.
     Identity(PublicKey),
@@ -332,6 +332,15 @@ mod tests {
         let elsewhere = CertificateBody { installation: *other.public(), ..body() };
         let expected = CertificateError::Installation { expected: *root().public(), found: *other.public() };
         assert_eq!(verify(&elsewhere, 150).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn a_certified_key_has_no_field_besides() {
+        let key = CertifiedKey::Log(PublicKey::from_bytes([2; 32]));
+        let json = serde_json::to_string(&key).unwrap();
+        assert_eq!(serde_json::from_str::<CertifiedKey>(&json).unwrap(), key);
+        let more = json.replacen('{', "{\"not_after\":1,", 1);
+        assert!(serde_json::from_str::<CertifiedKey>(&more).unwrap_err().to_string().contains("not_after"));
     }
 
     #[test]

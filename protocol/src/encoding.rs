@@ -4,6 +4,10 @@ use ::base64::Engine;
 use ::base64::engine::general_purpose::STANDARD;
 use aws_lc_rs::{digest, hmac};
 
+use serde::Serialize;
+use std::io;
+use zeroize::Zeroizing;
+
 use crate::ids::Digest;
 
 /// A domain-separated, length-prefixed byte string: the label, then each field, each behind its length
@@ -111,6 +115,55 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
+/// A buffer for text that holds a secret: where it has to grow, what it leaves behind is erased.
+#[derive(Default)]
+struct ErasedBuffer(Zeroizing<Vec<u8>>);
+
+impl io::Write for ErasedBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.0.len().saturating_add(bytes.len());
+        if length > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(length.max(1024).saturating_mul(2)));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How JSON is spaced.
+#[derive(Clone, Copy)]
+pub(crate) enum Spacing {
+    /// Not at all.
+    Compact,
+    /// For people.
+    Pretty,
+}
+
+/// JSON of a value with a secret in it, without a copy of it anywhere else.
+pub(crate) fn secret_json(value: &impl Serialize, spacing: Spacing) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+    let mut buffer = ErasedBuffer::default();
+    match spacing {
+        Spacing::Compact => serde_json::to_writer(&mut buffer, value)?,
+        Spacing::Pretty => serde_json::to_writer_pretty(&mut buffer, value)?,
+    }
+    Ok(buffer.0)
+}
+
+/// Where JSON with a secret in it is wrong. The reader's own words may quote what they found there.
+pub(crate) fn place_of(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "an unexpected value or field",
+        _ => "no JSON",
+    };
+    format!("{what} at line {} column {}", error.line(), error.column())
+}
+
 /// Serde adaptor for byte vectors as base64 strings: `#[serde(with = "protocol::encoding::base64")]`.
 pub mod base64 {
     use serde::{Deserialize, Deserializer, Serializer, de};
@@ -180,6 +233,21 @@ mod tests {
     fn moving_a_border_between_fields_changes_the_digest() {
         assert_ne!(Fields::new("l").field("ab").field("c").sha256(), Fields::new("l").field("a").field("bc").sha256());
         assert_ne!(Fields::new("l").optional(None).sha256(), Fields::new("l").optional(Some(b"")).sha256());
+    }
+
+    #[test]
+    fn json_of_a_secret_is_the_same_json() {
+        let value = vec!["secret".repeat(1000); 9];
+        assert_eq!(*secret_json(&value, Spacing::Compact).unwrap(), serde_json::to_vec(&value).unwrap());
+        assert_eq!(*secret_json(&value, Spacing::Pretty).unwrap(), serde_json::to_vec_pretty(&value).unwrap());
+    }
+
+    #[test]
+    fn the_place_of_a_mistake_quotes_nothing() {
+        let quoting = serde_json::from_str::<u8>("\n\"secret\"").unwrap_err();
+        assert!(quoting.to_string().contains("secret"));
+        assert_eq!(place_of(&quoting), "an unexpected value or field at line 2 column 8");
+        assert_eq!(place_of(&serde_json::from_str::<u8>("secret").unwrap_err()), "no JSON at line 1 column 1");
     }
 
     #[test]

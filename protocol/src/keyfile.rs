@@ -14,7 +14,7 @@ use aes_gcm::{Aes256Gcm, Key, Nonce};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::encoding::{Fields, from_base64, hmac_sha256, to_base64};
+use crate::encoding::{Fields, Spacing, from_base64, hmac_sha256, place_of, secret_json, to_base64};
 use crate::ids::{NoRandomness, random_bytes};
 
 /// The largest key file that is read (bytes).
@@ -41,7 +41,22 @@ pub struct KeyFile {
     kind: String,
     public: String,
     protection: Protection,
-    secret: String,
+    #[serde(with = "erased")]
+    secret: Zeroizing<String>,
+}
+
+/// The seed may lie in the clear, and this is then all of it.
+mod erased {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +68,8 @@ enum FileType {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
 enum Protection {
-    None,
+    /// With braces: serde would let a variant without them have any field.
+    None {},
     Passphrase {
         #[serde(with = "crate::encoding::hex")]
         salt: [u8; 32],
@@ -82,7 +98,7 @@ impl KeyFile {
     pub fn protect(kind: &str, public: &str, seed: &[u8; 32], unlock: &Unlock) -> Result<Self, KeyFileError> {
         let salt = random_bytes()?;
         let protection = match unlock {
-            Unlock::Nothing => Protection::None,
+            Unlock::Nothing => Protection::None {},
             Unlock::Passphrase(_) => Protection::Passphrase { salt, memory_kib: MEMORY_KIB, passes: PASSES, lanes: LANES },
             Unlock::KeyFile(_) => Protection::KeyFile { salt },
         };
@@ -94,7 +110,13 @@ impl KeyFile {
                 Zeroizing::new(cipher(&key).encrypt(&Nonce::default(), payload).map_err(|_| KeyFileError::WrongUnlock)?)
             }
         };
-        Ok(Self { version: FileType::V1, kind: kind.to_owned(), public: public.to_owned(), protection, secret: to_base64(&secret) })
+        Ok(Self {
+            version: FileType::V1,
+            kind: kind.to_owned(),
+            public: public.to_owned(),
+            protection,
+            secret: Zeroizing::new(to_base64(&secret)),
+        })
     }
 
     /// Reads the JSON form.
@@ -105,15 +127,17 @@ impl KeyFile {
         if json.len() > LIMIT {
             return Err(KeyFileError::Form(format!("larger than {LIMIT} bytes")));
         }
-        serde_json::from_slice(json).map_err(|error| KeyFileError::Form(error.to_string()))
+        serde_json::from_slice(json).map_err(|error| KeyFileError::Form(place_of(&error)))
     }
 
     /// The JSON form, with a final line feed.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<String> {
-        let mut json = serde_json::to_string_pretty(self).unwrap_or_default();
-        json.push('\n');
-        Zeroizing::new(json)
+        let json = secret_json(self, Spacing::Pretty).unwrap_or_default();
+        let mut text = Zeroizing::new(String::with_capacity(json.len().saturating_add(1)));
+        text.push_str(std::str::from_utf8(&json).unwrap_or_default());
+        text.push('\n');
+        text
     }
 
     /// What the file says the key is for.
@@ -165,7 +189,7 @@ fn cipher(key: &[u8; 32]) -> Aes256Gcm {
 
 fn key(protection: &Protection, unlock: &Unlock) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
     match (protection, unlock) {
-        (Protection::None, Unlock::Nothing) => Ok(None),
+        (Protection::None {}, Unlock::Nothing) => Ok(None),
         (Protection::Passphrase { salt, memory_kib, passes, lanes }, Unlock::Passphrase(passphrase)) => {
             if passphrase.is_empty() {
                 return Err(KeyFileError::EmptyPassphrase);
@@ -193,7 +217,7 @@ fn key(protection: &Protection, unlock: &Unlock) -> Result<Option<Zeroizing<[u8;
 
 const fn name(protection: &Protection) -> &'static str {
     match protection {
-        Protection::None => "nothing",
+        Protection::None {} => "nothing",
         Protection::Passphrase { .. } => "a passphrase",
         Protection::KeyFile { .. } => "a key file",
     }
@@ -278,17 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_has_no_field_besides_and_what_is_wrong_with_it_is_not_quoted() {
+        let json = written(&Unlock::Nothing).to_json();
+        for (from, to) in [("\"method\": \"none\"", "\"method\": \"none\", \"salt\": 1"), ("\"kind\"", "\"more\": 1, \"kind\"")] {
+            let more = json.replacen(from, to, 1);
+            assert_ne!(more, *json);
+            assert!(matches!(KeyFile::parse(more.as_bytes()), Err(KeyFileError::Form(_))), "{to}");
+        }
+        let refused = KeyFile::parse(b"\"a token, in the wrong file\"").err().unwrap();
+        assert_eq!(refused, KeyFileError::Form("an unexpected value or field at line 1 column 28".to_owned()));
+    }
+
+    #[test]
     fn weak_protection_is_refused() {
         let weak = KeyFile::protect("signing", "public", &[7; 32], &key_file(1, 31)).err();
         assert_eq!(weak, Some(KeyFileError::WeakKeyFile { expected: 32, found: 31 }));
         assert_eq!(KeyFile::protect("signing", "public", &[7; 32], &passphrase("")).err(), Some(KeyFileError::EmptyPassphrase));
+        assert_eq!(written(&passphrase("correct")).open("signing", &passphrase("")).unwrap_err(), KeyFileError::EmptyPassphrase);
     }
 
     #[test]
-    fn a_file_cannot_ask_for_all_memory() {
-        let hostile = written(&passphrase("correct")).to_json().replace("65536", "4194304");
-        let file = KeyFile::parse(hostile.as_bytes()).unwrap();
-        assert!(matches!(file.open("signing", &passphrase("correct")), Err(KeyFileError::Form(_))));
+    fn a_file_cannot_ask_for_all_memory_or_all_time() {
+        let json = written(&passphrase("correct")).to_json();
+        for hostile in [json.replace("65536", "1048577"), json.replace("\"passes\": 3", "\"passes\": 17")] {
+            assert_ne!(hostile, *json);
+            let refused = KeyFile::parse(hostile.as_bytes()).unwrap().open("signing", &passphrase("correct")).unwrap_err();
+            assert_eq!(refused, KeyFileError::Form("argon2 parameters out of range".to_owned()));
+        }
         assert!(matches!(KeyFile::parse(&vec![b' '; LIMIT + 1]), Err(KeyFileError::Form(_))));
     }
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::documents::{Certificate, CertificateError, Kind};
 use crate::dsse::{Body, DocumentError, SignedDocument};
-use crate::encoding::Fields;
+use crate::encoding::{Fields, Spacing, place_of, secret_json};
 use crate::hpke::{self, HpkeError, RecipientKey, RecipientSecret, Sealed};
 use crate::ids::{DecisionId, Digest, Name, Platform, RequestId, Role, Version};
 use crate::keys::{PublicKey, SigningKey};
@@ -298,7 +298,7 @@ impl ReleaseAnswer {
         key: &SigningKey,
         identity: &SignedDocument,
     ) -> Result<Self, AnswerError> {
-        let plaintext = Zeroizing::new(serde_json::to_vec(outcome).map_err(|error| AnswerError::Outcome(error.to_string()))?);
+        let plaintext = secret_json(outcome, Spacing::Compact).map_err(|error| AnswerError::Outcome(place_of(&error)))?;
         let sealed = hpke::seal(guest, info(&request).as_bytes(), &[], &plaintext)?;
         let answer = SignedDocument::sign(&AnswerBody { request, sealed }, key)?;
         Ok(Self { answer, identity: identity.clone() })
@@ -317,7 +317,7 @@ impl ReleaseAnswer {
             return Err(AnswerError::OtherRequest { expected: *request, found: body.request });
         }
         let plaintext = hpke::open(guest, info(request).as_bytes(), &[], &body.sealed)?;
-        serde_json::from_slice(&plaintext).map_err(|error| AnswerError::Outcome(error.to_string()))
+        serde_json::from_slice(&plaintext).map_err(|error| AnswerError::Outcome(place_of(&error)))
     }
 }
 
