@@ -32,6 +32,12 @@ fn a_certificate_is_one_der_certificate_in_evidence_and_collateral() {
     let mut long = whole.clone();
     long.resize(8 * 1024 + 1, 0);
     let version_1 = milan().vcek_with(|vcek| vcek.version = 0);
+    // The bit string of the signature says how many bits at its end are unused: none.
+    let mut unused_bits = whole.clone();
+    let count = unused_bits.len() - 513;
+    assert_eq!(std::mem::replace(&mut unused_bits[count], 4), 0);
+    let last = unused_bits.len() - 1;
+    unused_bits[last] &= 0xf0;
     let two_algorithms = milan().vcek_with(|vcek| vcek.inner_algorithm = Some(PssParameters::AMD.identifier()));
     for (bad, what) in [
         (whole[..whole.len() - 1].to_vec(), "not DER of its type"),
@@ -41,6 +47,7 @@ fn a_certificate_is_one_der_certificate_in_evidence_and_collateral() {
         (long, "longer than any certificate"),
         (version_1, "not X.509 version 3"),
         (two_algorithms, "two different signature algorithms"),
+        (unused_bits, "a signature with unused bits"),
     ] {
         let expected = |place, index| Rejection::CertificateMalformed { place, index, what };
         assert_eq!(Case::milan().with(0, bad.clone()).fails(), expected("evidence", 0));
@@ -179,6 +186,17 @@ fn the_leafs_key_is_of_p384_and_its_issuer_of_its_kind_and_line() {
     let p256 = der::sequence(&[&der::oid("1.2.840.10045.2.1"), &der::oid("1.2.840.10045.3.1.7")]);
     let point = [&[4][..], &[1; 64]].concat();
     assert_eq!(vcek(|vcek| vcek.public_key = der::sequence(&[&p256, &der::bit_string(&point)])).fails(), key);
+    // A point of P-384 under another name.
+    let own = |vcek: &mut Certificate| vcek.public_key[vcek.public_key.len() - 97..].to_vec();
+    vcek(|vcek| {
+        let p384 = der::sequence(&[&der::oid("1.2.840.10045.2.1"), &der::oid("1.3.132.0.34")]);
+        vcek.public_key = der::sequence(&[&p384, &der::bit_string(&own(vcek))]);
+    })
+    .passes();
+    for (algorithm, curve) in [("1.2.840.10045.2.1", "1.2.840.10045.3.1.7"), ("1.3.132.1.12", "1.3.132.0.34")] {
+        let named = der::sequence(&[&der::oid(algorithm), &der::oid(curve)]);
+        assert_eq!(vcek(|vcek| vcek.public_key = der::sequence(&[&named, &der::bit_string(&own(vcek))])).fails(), key, "{algorithm}");
+    }
     let issuer = Rejection::LeafProfile { what: "its issuer is not the authority of its kind and line" };
     for name in ["SEV-Genoa", "SEV-VLEK-Milan", "ARK-Milan", "SEV-Milan "] {
         assert_eq!(vcek(|vcek| vcek.issuer = Name::amd(name)).fails(), issuer, "{name:?}");
@@ -339,6 +357,9 @@ fn an_anchor_is_a_self_signed_ark_of_its_line() {
     assert_eq!(bad(Vec::new()), malformed("not DER of its type"));
     let no_authority = milan().ark_with(|ark| ark.set_basic_constraints(BasicConstraints::NotAuthority));
     assert_eq!(bad(no_authority), malformed("no certificate authority"));
+    assert_eq!(bad(milan().ark_with(|ark| ark.duplicate(oid::BASIC_CONSTRAINTS))), malformed("no certificate authority"));
+    let twice = milan().ark_with(|ark| ark.duplicate(oid::KEY_USAGE));
+    assert_eq!(bad(twice), malformed("not for signing certificates and revocation lists"));
     let no_lists = milan().ark_with(|ark| ark.set_key_usage(&[5]));
     assert_eq!(bad(no_lists), malformed("not for signing certificates and revocation lists"));
     let ark = milan().ark_der();

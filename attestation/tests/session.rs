@@ -179,6 +179,48 @@ fn a_kept_chain_is_judged_at_the_time_of_its_use() {
 }
 
 #[test]
+fn a_kept_chain_ends_with_the_first_of_its_certificates() {
+    let end = NOW.seconds() + 10;
+    let at = |seconds: u64| UnixTime::from_seconds(NOW.seconds() + seconds);
+    let check = |platform: &SoftPlatform, anchors: &Anchors, certificate: &str| {
+        let kept = Kept::default();
+        let evidence = answer(platform, &transcript());
+        let judge = |at| verify(&evidence, &Collateral::default(), anchors, &transcript(), &kept, at);
+        judge(at(0)).unwrap();
+        judge(at(10)).unwrap();
+        assert_eq!((kept.len(), kept.found()), (1, 1));
+        let rejection = judge(at(11)).unwrap_err();
+        let Rejection::ChainExpired { certificate: found, not_after, .. } = rejection else { panic!("{rejection}") };
+        assert_eq!((found, not_after), (certificate, UnixTime::from_seconds(end)));
+    };
+    let mut short_authorities = milan();
+    short_authorities.validity.authorities.not_after = end;
+    check(&short_authorities, &anchors(), "ASK");
+    let short_root = Anchors::test(vec![(attestation::ProductLine::Milan, short_authorities.ark_der())]).unwrap();
+    check(&milan(), &short_root, "ARK");
+}
+
+#[test]
+fn each_kind_of_key_tcb_and_chip_has_its_own_kept_chain() {
+    let older = testbed::snp::Tcb { microcode: milan().tcb.microcode - 1, ..milan().tcb };
+    let machines = [milan(), milan().with_chip("another"), milan().with_tcb(older)];
+    let mut certificates: Vec<Vec<u8>> = machines.iter().map(SoftPlatform::vcek_der).collect();
+    certificates.extend(milan().certificates(Leaf::Vlek));
+    certificates.push(milan().ask_der());
+    let collateral = Collateral { certificates, ..Collateral::default() };
+    let vlek = GuestShape { leaf: Leaf::Vlek, ..GuestShape::default() };
+    let guests = machines.map(|machine| machine.guest(GuestShape::default())).into_iter().chain([milan().guest(vlek)]);
+    let reports: Vec<Vec<u8>> = guests.map(|guest| guest.attest(&transcript().report_data()).report).collect();
+    let kept = Kept::default();
+    for (round, report) in [0, 1].into_iter().flat_map(|round| reports.iter().map(move |report| (round, report))) {
+        let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), ..SnpEvidence::default() });
+        verify(&evidence, &collateral, &anchors(), &transcript(), &kept, NOW).unwrap();
+        assert_eq!(kept.found() > 0, round == 1);
+    }
+    assert_eq!((kept.len(), kept.found()), (4, 4));
+}
+
+#[test]
 fn a_cache_that_mixes_chains_up_lets_nobody_in() {
     let kept = Kept::default();
     verify(&answer(&milan(), &transcript()), &Collateral::default(), &anchors(), &transcript(), &kept, NOW).unwrap();

@@ -72,3 +72,25 @@ fn rsa_key(key: &[u8]) -> Result<&[u8], Malformed> {
     end(reader)?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::{KeyPair as _, RSA_PSS_SHA384};
+
+    #[test]
+    fn a_key_has_4096_bits_and_no_other_size_will_do() {
+        for (size, will_do) in [(KeySize::Rsa2048, false), (KeySize::Rsa3072, false), (KeySize::Rsa4096, true)] {
+            let pair = KeyPair::generate(size).unwrap();
+            let mut signature = vec![0; pair.public_modulus_len()];
+            pair.sign(&RSA_PSS_SHA384, &SystemRandom::new(), b"message", &mut signature).unwrap();
+            let signed = Signed { message: b"message", body: b"", algorithm: alg_id::RSA_PSS_SHA384.as_ref(), signature: &signature };
+            let key: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+            assert_eq!(is_signed_by(&signed, key.as_ref()), will_do, "{size:?}");
+            assert!(!is_signed_by(&Signed { message: b"another", ..signed }, key.as_ref()));
+        }
+    }
+}

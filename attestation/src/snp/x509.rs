@@ -193,3 +193,25 @@ impl<'a> Certificate<'a> {
 pub(super) const fn context(number: u32) -> Tag {
     Tag::ContextSpecific { constructed: true, number: TagNumber(number) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testbed::der;
+
+    fn name(attributes: &[(&str, Vec<u8>)]) -> Vec<u8> {
+        attributes.iter().flat_map(|(kind, value)| der::set(&der::sequence(&[&der::oid(kind), value]))).collect()
+    }
+
+    #[test]
+    fn a_name_has_one_common_name_and_it_is_text() {
+        let (common, unit) = ("2.5.4.3", "2.5.4.11");
+        assert_eq!(common_name(&name(&[(unit, der::utf8_string("a")), (common, der::utf8_string("b"))])), Ok("b"));
+        assert_eq!(common_name(&name(&[(common, der::printable_string("b"))])), Ok("b"));
+        let twice = name(&[(common, der::utf8_string("a")), (common, der::utf8_string("b"))]);
+        assert_eq!(common_name(&twice), Err(Malformed("a name with two common names")));
+        assert_eq!(common_name(&name(&[(unit, der::utf8_string("a"))])), Err(Malformed("a name without common name")));
+        assert_eq!(common_name(&name(&[(common, der::octet_string(b"a"))])), Err(Malformed("a name that is no text")));
+        assert_eq!(common_name(&name(&[(common, der::element(0x0c, &[0xff]))])), Err(Malformed("a name that is no text")));
+    }
+}
