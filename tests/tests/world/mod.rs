@@ -1,0 +1,127 @@
+//! One installation for one test: real processes in a folder of their own, gone when the test ends.
+
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
+
+use std::path::PathBuf;
+
+use portcullis_tests::arguments;
+use portcullis_tests::installation::{Installation, MODEL};
+use portcullis_tests::machine::Machine;
+use portcullis_tests::memory::{Kind, Room};
+use portcullis_tests::policy::Draft;
+use portcullis_tests::programs::{Ended, Programs, Server};
+use protocol::admin::{CheckVerdict, Ending};
+use serde_json::Value;
+use tempfile::TempDir;
+use testbed::model::{self, Extras, ModelFile, ModelShape};
+
+/// The socket of the agent on [`Machine::default`].
+pub const GENUINE: &str = "genuine.sock";
+
+/// What every test begins with; dropped from top to bottom.
+pub struct World {
+    /// Keys, a running broker, `guest.toml`, a policy that accepts the genuine guest.
+    pub installation: Installation,
+    /// The evidence agent on the genuine machine.
+    pub agent: Server,
+    /// Where plaintext goes.
+    pub room: Room,
+    _folder: TempDir,
+}
+
+impl World {
+    /// A fresh one.
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("portcullis-test-").tempdir().unwrap();
+        let programs = Programs::new(env!("CARGO_BIN_EXE_portcullis-demo"), folder.path());
+        let room = Room::find(64 << 20).unwrap();
+        let installation = Installation::ready(programs).unwrap();
+        if room.kind() == Kind::Disk {
+            println!("no memory file system here: plaintext goes to disk, by configuration");
+            installation.write_guest("guest.toml", plaintext(&room)).unwrap();
+            let digest = installation.config_digest("guest.toml").unwrap();
+            installation.put_policy(2, &Draft::accepting(&Machine::default(), &[&digest])).unwrap();
+        }
+        let agent = Machine::default().start_agent(installation.programs(), GENUINE).unwrap();
+        Self { installation, agent, room, _folder: folder }
+    }
+
+    /// The same with a small model, sealed to `sealed` and published as version 1 of [`MODEL`].
+    pub fn with_model() -> Self {
+        let world = Self::new();
+        world.publish(MODEL, 1, "sealed", 1);
+        world
+    }
+
+    /// Makes a model from `seed`, seals it to `out` and publishes it.
+    pub fn publish(&self, name: &str, version: u32, out: &str, seed: u64) -> Vec<ModelFile> {
+        let source = self.installation.path(&format!("{out}.plain"));
+        let mut files = model::write(&source, &ModelShape { seed, shard_bytes: 300_000, extras: Extras::Nested }).unwrap();
+        // A sealed folder has no names outside ASCII.
+        for file in files.extract_if(.., |file| !file.path.is_ascii()) {
+            std::fs::remove_file(source.join(file.path)).unwrap();
+        }
+        self.installation.seal(&source, name, version, out).unwrap();
+        self.installation.publish(&format!("{out}.record.json")).unwrap();
+        files
+    }
+
+    /// Rewrites `guest.toml` for the broker that runs now.
+    pub fn follow_broker(&self) {
+        self.installation.write_guest("guest.toml", plaintext(&self.room)).unwrap();
+    }
+
+    /// Where a test writes plaintext.
+    pub fn to(&self, name: &str) -> PathBuf {
+        self.room.path().join(name)
+    }
+
+    /// The genuine guest asks for [`MODEL`], with nothing released.
+    pub fn check(&self) -> Ended {
+        self.check_as("guest.toml", GENUINE, MODEL)
+    }
+
+    /// A guest asks for a model, with nothing released.
+    pub fn check_as(&self, config: &str, socket: &str, model: &str) -> Ended {
+        let how = arguments!["check", "--config", config, "--evidence", format!("agent:{socket}"), "--json", "--retry-for", "0"];
+        self.installation.guest(how.into_iter().chain(arguments!["--model", model])).unwrap()
+    }
+
+    /// A guest on another machine asks for [`MODEL`].
+    pub fn check_on(&self, machine: &Machine) -> Ended {
+        let socket = "other.sock";
+        let _agent = machine.start_agent(self.installation.programs(), socket).unwrap();
+        self.check_as("guest.toml", socket, MODEL)
+    }
+
+    /// The codes of the checks that failed, as `portcullis explain` shows them to the operator.
+    pub fn failed_checks(&self, denied: &Ended) -> Vec<String> {
+        let decision = text(denied, "/decision");
+        match self.installation.explain(&decision).unwrap().ending {
+            Ending::Decided { items, .. } => {
+                let failed = items.into_iter().flat_map(|item| item.checks).filter(|check| check.verdict == CheckVerdict::Failed);
+                failed.map(|check| check.code).collect()
+            }
+            Ending::Rejected { code, .. } => panic!("rejected by {code}"),
+        }
+    }
+}
+
+/// The line of a guest's configuration where there is no memory to write to.
+pub fn plaintext(room: &Room) -> &'static str {
+    match room.kind() {
+        Kind::Memory => "",
+        Kind::Disk => "plaintext = \"disk\"\n",
+    }
+}
+
+/// A text in what a program printed as JSON.
+pub fn text(ended: &Ended, pointer: &str) -> String {
+    let json = ended.json().unwrap();
+    json.pointer(pointer).and_then(Value::as_str).map(str::to_owned).unwrap_or_else(|| panic!("no {pointer} in {json}"))
+}
+
+/// That a program ended like this, with its whole output where it did not.
+pub fn assert_exit(ended: &Ended, code: i32) {
+    assert_eq!(ended.code, code, "{}\n{}{}", ended.line, ended.stdout, ended.stderr);
+}
