@@ -182,6 +182,14 @@ mod tests {
     }
 
     #[test]
+    fn one_that_outlives_the_longest_life_is_refused() {
+        let mint = |ahead: u64| key(1, 1).mint(AT.plus(LONGEST_LIFE - LIFE + Duration::from_secs(ahead)), LIFE).unwrap();
+        assert!(key(1, 1).check(mint(0).as_bytes(), AT).is_ok());
+        let expires = AT.plus(LONGEST_LIFE + Duration::from_secs(1));
+        assert_eq!(key(1, 1).check(mint(1).as_bytes(), AT), Err(ChallengeError::Expired { expires, at: AT }));
+    }
+
+    #[test]
     fn a_life_is_cut_to_the_longest() {
         assert_eq!(key(1, 1).mint(AT, LONGEST_LIFE * 2).unwrap().expires(), AT.plus(LONGEST_LIFE));
     }

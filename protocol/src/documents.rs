@@ -344,6 +344,33 @@ mod tests {
     }
 
     #[test]
+    fn each_body_keeps_its_own_rules() {
+        assert!(CertificateBody { not_before: UnixTime::from_seconds(200), ..body() }.check().is_ok());
+        assert!(CertificateBody { not_before: UnixTime::from_seconds(201), ..body() }.check().is_err());
+
+        let statement = |kind, manifest| StatementBody {
+            installation: *root().public(),
+            name: "a".parse().unwrap(),
+            version: Version::FIRST,
+            kind,
+            manifest,
+            policy: "p".parse().unwrap(),
+            authority: *root().public(),
+            anchors: AnchorClass::Test,
+            commitment: Digest::from([0; 32]),
+        };
+        let manifest = Some(Digest::from([1; 32]));
+        assert!(statement(Kind::Model, manifest).check().is_ok() && statement(Kind::Credential, None).check().is_ok());
+        assert!(statement(Kind::Model, None).check().is_err() && statement(Kind::Credential, manifest).check().is_err());
+
+        let revoked = Revocation { name: "a".parse().unwrap(), version: None, reason: String::new() };
+        let list =
+            |length| RevocationsBody { installation: *root().public(), version: Version::FIRST, revoked: vec![revoked.clone(); length] };
+        assert!(list(limits::REVOCATIONS).check().is_ok());
+        assert!(list(limits::REVOCATIONS + 1).check().is_err());
+    }
+
+    #[test]
     fn a_revocation_without_a_version_covers_every_version() {
         let revocations = RevocationsBody {
             installation: *root().public(),

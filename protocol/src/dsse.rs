@@ -75,7 +75,7 @@ impl SignedDocument {
         if json.len() > B::LIMIT {
             return Err(DocumentError::TooLarge { limit: B::LIMIT, found: json.len() });
         }
-        serde_json::from_slice(json).map_err(|error| DocumentError::Envelope(error.to_string()))
+        object(json).map_err(DocumentError::Envelope)
     }
 
     /// The JSON form.
@@ -104,7 +104,7 @@ impl SignedDocument {
         let signed = pae(&self.payload_type, &self.payload);
         signer.verify(&signed, &signature.sig).map_err(|_| DocumentError::BadSignature { signer: *signer })?;
         let refuse = |what: String| DocumentError::Body { expected: B::PAYLOAD_TYPE, what };
-        let body: B = serde_json::from_slice(&self.payload).map_err(|error| refuse(error.to_string()))?;
+        let body: B = object(&self.payload).map_err(refuse)?;
         body.check().map_err(|what| refuse(what.to_owned()))?;
         Ok(Document { body, digest: sha256(&signed), signer: *signer, signed: self.clone() })
     }
@@ -146,6 +146,14 @@ impl<B> Document<B> {
     }
 }
 
+/// Reads a JSON object. The JSON reader would also take an array, by the order of the fields: a second spelling that nobody signs.
+fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(json).map_err(|error| error.to_string()),
+        _ => Err("expected a JSON object".to_owned()),
+    }
+}
+
 /// The DSSE pre-authentication encoding.
 #[must_use]
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
@@ -169,7 +177,7 @@ pub enum DocumentError {
     #[error("not a signed document: {0}")]
     Envelope(String),
     /// Another type of document.
-    #[error("expected a document of type {expected}, found {found}")]
+    #[error("expected a document of type {expected}, found {found:?}")]
     WrongType {
         /// The type that was expected.
         expected: &'static str,
@@ -264,15 +272,26 @@ mod tests {
 
     #[test]
     fn a_signed_body_that_breaks_its_rules_is_refused() {
-        let payload = br#"{"text":"a","more":1}"#.to_vec();
-        let sig = key(1).sign(&pae(Note::PAYLOAD_TYPE, &payload));
-        let document = SignedDocument {
-            payload_type: Note::PAYLOAD_TYPE.to_owned(),
-            payload,
-            signatures: [DocumentSignature { keyid: key(1).public().id(), sig }],
+        let read = |payload: &str| {
+            let sig = key(1).sign(&pae(Note::PAYLOAD_TYPE, payload.as_bytes()));
+            let signatures = [DocumentSignature { keyid: key(1).public().id(), sig }];
+            let document = SignedDocument { payload_type: Note::PAYLOAD_TYPE.to_owned(), payload: payload.into(), signatures };
+            document.authenticate::<Note>(&[*key(1).public()]).map(|document| document.body)
         };
-        assert!(matches!(document.authenticate::<Note>(&[*key(1).public()]), Err(DocumentError::Body { .. })));
+        assert_eq!(read(r#"{"text":"a"}"#), Ok(Note { text: "a".into() }));
+        for bad in [r#"{"text":"a","more":1}"#, r#"{"text":"a","text":"a"}"#, r#"{"text":1}"#, r#"{"text":"a"}x"#, r#"["a"]"#, "{}", ""] {
+            assert!(matches!(read(bad), Err(DocumentError::Body { .. })), "{bad}");
+        }
+        let empty = DocumentError::Body { expected: Note::PAYLOAD_TYPE, what: "text is empty".into() };
+        assert_eq!(read(r#"{"text":""}"#), Err(empty));
         assert!(matches!(SignedDocument::sign(&Note { text: String::new() }, &key(1)), Err(DocumentError::Body { .. })));
+    }
+
+    #[test]
+    fn a_strangers_words_are_quoted_without_control_characters() {
+        let hostile = SignedDocument { payload_type: "\u{1b}[2J".into(), ..signed() };
+        let refused = hostile.authenticate::<Note>(&[*key(1).public()]).unwrap_err().to_string();
+        assert!(refused.ends_with(r#"found "\u{1b}[2J""#), "{refused}");
     }
 
     #[test]
@@ -282,6 +301,9 @@ mod tests {
         assert!(matches!(SignedDocument::parse::<Note>(two.as_bytes()), Err(DocumentError::Envelope(_))));
         let unknown = json.replacen('{', "{\"extra\":1,", 1);
         assert!(matches!(SignedDocument::parse::<Note>(unknown.as_bytes()), Err(DocumentError::Envelope(_))));
+        let SignedDocument { payload_type, payload, signatures } = signed();
+        let array = serde_json::to_vec(&(payload_type, crate::encoding::to_base64(&payload), signatures)).unwrap();
+        assert_eq!(SignedDocument::parse::<Note>(&array), Err(DocumentError::Envelope("expected a JSON object".into())));
         let trailing = format!("{json}x");
         assert!(matches!(SignedDocument::parse::<Note>(trailing.as_bytes()), Err(DocumentError::Envelope(_))));
         let large = vec![b' '; limits::DOCUMENT + 1];

@@ -312,6 +312,12 @@ mod tests {
             write_record(draft("a"), b"s", &[], &publisher()).unwrap_err(),
             EnvelopeError::Recipients { limit: limits::RECIPIENTS, found: 0 }
         );
+        let recipients = |number| vec![key[0].clone(); number];
+        assert!(write_record(draft("a"), b"s", &recipients(limits::RECIPIENTS), &publisher()).is_ok());
+        assert_eq!(
+            write_record(draft("a"), b"s", &recipients(limits::RECIPIENTS + 1), &publisher()).unwrap_err(),
+            EnvelopeError::Recipients { limit: limits::RECIPIENTS, found: 17 }
+        );
         let no_manifest = Draft { manifest: None, ..draft("a") };
         assert!(matches!(write_record(no_manifest, b"s", &key, &publisher()), Err(EnvelopeError::Document(DocumentError::Body { .. }))));
     }

@@ -342,6 +342,12 @@ mod tests {
         assert_eq!(RecipientKey::from_bytes(&[0; 1215]).unwrap_err(), HpkeError::RecipientKey);
         let not_reduced = RecipientKey::from_bytes(&[0xff; 1216]).unwrap();
         assert_eq!(seal(&not_reduced, INFO, AAD, b"secret").unwrap_err(), HpkeError::RecipientKey);
+        // A point of low order: X25519 with it gives zero, whoever computes it.
+        for point in [[0; 32], std::array::from_fn(|at| u8::from(at == 0))] {
+            let low_order = [&secret().public().as_bytes()[..ML_KEM_KEY], &point].concat();
+            let low_order = RecipientKey::from_bytes(&low_order).unwrap();
+            assert_eq!(seal(&low_order, INFO, AAD, b"secret").unwrap_err(), HpkeError::RecipientKey);
+        }
     }
 
     #[test]
