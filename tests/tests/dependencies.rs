@@ -8,7 +8,19 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 /// Licences that Apache-2.0 software may be linked with and shipped under. MPL-2.0 asks for the source of its own files, which we
 /// use unchanged.
 const ALLOWED: &[&str] = &[
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CDLA-Permissive-2.0", "ISC", "MIT", "MIT-0", "MPL-2.0", "Unicode-3.0", "Unlicense",
+    "0BSD",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "Unicode-3.0",
+    "Unlicense",
     "Zlib",
 ];
 

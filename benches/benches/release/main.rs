@@ -1,0 +1,63 @@
+//! Releases a second, and what one costs the broker: a real broker process with its embedded store and its durable audit log, and 1, 8
+//! and 32 clients that keep their connections.
+//!
+//! Goal: the broker's CPU time for one release is at most 1.67 times its floor, which is one P-384 verify, one X-Wing encapsulation, one
+//! Ed25519 verify and one Ed25519 sign, all by `aws-lc-rs`, measured in the same run.
+//!
+//! Each request is of a guest of its own: fresh keys, a fresh nonce, a report over them. All that is made before the clock starts. The
+//! broker is this program, started again; its log goes to a file. `SECONDS=5` says how long each number of clients is measured.
+
+mod drive;
+mod floor;
+mod installation;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use portcullis_benches::rounds::quantile;
+use portcullis_benches::{insist_on_release, process};
+
+use drive::Driven;
+use installation::Installation;
+
+/// How the broker is told from the driver.
+const AS_BROKER: &str = "--as-broker";
+/// Clients at once.
+const CLIENTS: [usize; 3] = [1, 8, 32];
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let [_, how, rest @ ..] = arguments.as_slice()
+        && how == AS_BROKER
+    {
+        return broker::run(std::iter::once("portcullis-broker".into()).chain(rest.iter().cloned()));
+    }
+    insist_on_release();
+    println!("{}", process::machine());
+    let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let floor = floor::measure();
+    let installation = Installation::start();
+    println!("\n| clients | releases | a second | p50 ms | p99 ms | broker CPU us | x floor | driver CPU us | broker's share |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for clients in CLIENTS {
+        let driven = drive::drive(&installation, clients, Duration::from_secs(seconds));
+        report(clients, &driven, floor);
+    }
+    ExitCode::SUCCESS
+}
+
+fn report(clients: usize, driven: &Driven, floor: Duration) {
+    let releases = u32::try_from(driven.latencies.len()).unwrap_or(u32::MAX);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(releases);
+    let millis = |share| quantile(&driven.latencies, share).as_secs_f64() * 1e3;
+    println!(
+        "| {clients} | {releases} | {:.0} | {:.2} | {:.2} | {:.0} | {:.2} | {:.0} | {:.0} % |",
+        f64::from(releases) / driven.elapsed.as_secs_f64(),
+        millis(0.5),
+        millis(0.99),
+        each(driven.broker),
+        each(driven.broker) / (floor.as_secs_f64() * 1e6),
+        each(driven.driver),
+        100.0 * driven.broker.as_secs_f64() / (driven.broker + driven.driver).as_secs_f64(),
+    );
+}
