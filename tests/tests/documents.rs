@@ -7,6 +7,11 @@ use portcullis_tests::installation::{MODEL, POLICY};
 use portcullis_tests::machine::Machine;
 use portcullis_tests::policy::Draft;
 use portcullis_tests::programs::Ended;
+use protocol::documents::StatementBody;
+use protocol::dsse::SignedDocument;
+use protocol::envelope::{Envelope, RecordFile};
+use protocol::keyfile::{KeyFile, Unlock};
+use protocol::keys::SigningKey;
 use serde_json::Value;
 use world::{GENUINE, World, assert_exit};
 
@@ -45,6 +50,28 @@ fn an_envelope_that_was_moved_to_another_statement_is_refused() {
     flipped["envelope"]["recipients"] = own["envelope"]["recipients"].clone();
     assert_refused(&publish(&world, &flipped), "envelope-does-not-open", "");
     assert_exit(&publish(&world, &new), 0);
+}
+
+#[test]
+fn a_statement_that_was_signed_again_under_another_name_releases_nothing() {
+    let world = World::with_model();
+    let file: RecordFile = serde_json::from_str(&world.installation.read("sealed.record.json").unwrap()).unwrap();
+    let key = KeyFile::parse(world.installation.read("publisher.key").unwrap().as_bytes()).unwrap();
+    let seed = key.open("publisher", &Unlock::Nothing).unwrap();
+    let publisher = SigningKey::from_seed(&seed).unwrap();
+    let body = file.statement.authenticate::<StatementBody>(&[*publisher.public()]).unwrap().body().clone();
+    // By the trusted publisher itself, over an envelope that it did not make.
+    let again = |body: &StatementBody| {
+        let statement = SignedDocument::sign(body, &publisher).unwrap();
+        let envelope = Envelope { statement: statement.digest(), ..file.envelope.clone() };
+        publish(&world, &serde_json::to_value(RecordFile { statement, envelope }).unwrap())
+    };
+    let other_name = StatementBody { name: "acme/mine".parse().unwrap(), ..body.clone() };
+    assert_refused(&again(&other_name), "envelope-does-not-open", "");
+    let other_policy = StatementBody { policy: "lax".parse().unwrap(), version: "2".parse().unwrap(), ..body.clone() };
+    assert_refused(&again(&other_policy), "envelope-does-not-open", "");
+    // The very statement is what the broker has already.
+    assert_refused(&again(&body), "already-in-force", "");
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! `cargo demo`: it tells its story, takes what it says that it takes, and leaves nothing behind, however it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use portcullis_tests::demo::{Afterwards, Page, Style, Wishes, tell};
+use rustix::process::{Pid, Signal, kill_process};
+
+const DEMO: &str = env!("CARGO_BIN_EXE_portcullis-demo");
+
+#[test]
+fn the_demo_tells_its_story_from_beginning_to_end() {
+    let mut story = Vec::new();
+    let wishes = Wishes { model: None, after: Afterwards::Remove };
+    tell(&wishes, Path::new(DEMO), std::sync::Arc::default(), &mut Page::new(&mut story, Style::Plain)).unwrap();
+    let story = String::from_utf8(story).unwrap();
+    let refusals = [
+        "DENIED  by check snp-measurement",
+        "DENIED  by check snp-debug",
+        "DENIED  by check snp-tcb-committed",
+        "DENIED  by check configuration",
+        "REJECTED  by check challenge-replayed",
+        "REJECTED  by check snp-report-data",
+        "DENIED  by check record-revoked",
+    ];
+    let mut rest = story.as_str();
+    for part in ["initialised acme at broker, anchor class test", "RELEASED  and opened"]
+        .into_iter()
+        .chain(refusals)
+        .chain(["the log is whole", "Everything went as told."])
+    {
+        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("no {part:?} behind what came before in:\n{story}"));
+        rest = after;
+    }
+    assert!(!story.contains('\u{1b}'), "colours where there is no terminal");
+    // What the front page shows of it is what it prints.
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let shown = readme.split("```").filter(|block| block.contains("RELEASED  and opened") || block.contains("DENIED  by check"));
+    for line in shown.flat_map(str::lines).filter(|line| line.contains("DENIED") || line.contains("RELEASED") || is_heading(line)) {
+        assert!(story.contains(line), "README.md shows {line:?}, which the demo does not print");
+    }
+}
+
+/// `6. A genuine guest asks`.
+fn is_heading(line: &str) -> bool {
+    line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok())
+}
+
+#[test]
+fn the_demo_says_what_it_takes_and_refuses_what_it_does_not() {
+    let run = |argument: &str| Command::new(DEMO).arg(argument).output().unwrap();
+    let help = run("--help");
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("--model") && help.contains("--keep"), "{help}");
+    assert_eq!(run("--no-such-flag").status.code(), Some(2));
+    let missing = Command::new(DEMO).args(["--model", "no-such-folder"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8(missing.stderr).unwrap().contains("no-such-folder"));
+}
+
+#[test]
+fn a_model_of_ones_own_is_sealed_and_opened_and_the_folder_stays_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("my model");
+    fs::create_dir_all(own.join("sub")).unwrap();
+    fs::write(own.join("weights.safetensors"), vec![7; 100_000]).unwrap();
+    fs::write(own.join("sub/empty"), b"").unwrap();
+    let temporary = folder.path().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let told = Command::new(DEMO).arg("--keep").arg("--model").arg(&own).env("TMPDIR", &temporary).output().unwrap();
+    let story = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.success(), "{story}{}", String::from_utf8_lossy(&told.stderr));
+    assert!(story.contains("2 files") && story.contains("weights.safetensors"), "{story}");
+    let kept = fs::read_dir(&temporary).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(kept[0].join("broker/store.sqlite").exists() && kept[0].join("sealed/weights.safetensors").exists());
+    assert!(!opened_at(&story).exists());
+}
+
+#[test]
+fn whoever_interrupts_it_finds_no_process_and_no_file_of_it() {
+    for signal in [Signal::INT, Signal::TERM] {
+        // On a busy machine the story may be over before the signal comes; then it is told again.
+        let code = (0..20).map(|_| interrupt_behind("RELEASED", signal)).find(|code| *code != Some(0));
+        assert_eq!(code, Some(Some(130)), "{signal:?}");
+    }
+}
+
+/// Sends `signal` to a demo that has just printed `part`: its exit code, once it is sure that nothing of it is left.
+fn interrupt_behind(part: &str, signal: Signal) -> Option<i32> {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = Command::new(DEMO);
+    command.env("TMPDIR", temporary.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut demo = command.spawn().unwrap();
+    let mut story = String::new();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    for line in lines.by_ref() {
+        story += &format!("{line}\n");
+        if line.contains(part) {
+            break;
+        }
+    }
+    assert!(story.contains(part), "{story}");
+    kill_process(Pid::from_child(&demo), signal).unwrap();
+    // Read on: a demo that cannot print ends for another reason.
+    lines.for_each(drop);
+    let ended = demo.wait().unwrap();
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+    assert!(!opened_at(&story).exists());
+    let (_, url) = story.split_once("listening at http://").unwrap();
+    assert!(TcpStream::connect(url.lines().next().unwrap()).is_err(), "the broker still listens");
+    ended.code()
+}
+
+/// The folder in which the story opens the model.
+fn opened_at(story: &str) -> PathBuf {
+    let (_, to) = story.split_once(" --to ").unwrap();
+    Path::new(to.lines().next().unwrap().trim_matches('\'')).parent().unwrap().to_owned()
+}
