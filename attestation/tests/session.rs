@@ -208,9 +208,13 @@ fn each_kind_of_key_tcb_and_chip_has_its_own_kept_chain() {
     certificates.extend(milan().certificates(Leaf::Vlek));
     certificates.push(milan().ask_der());
     let collateral = Collateral { certificates, ..Collateral::default() };
-    let vlek = GuestShape { leaf: Leaf::Vlek, ..GuestShape::default() };
-    let guests = machines.map(|machine| machine.guest(GuestShape::default())).into_iter().chain([milan().guest(vlek)]);
-    let reports: Vec<Vec<u8>> = guests.map(|guest| guest.attest(&transcript().report_data()).report).collect();
+    let by = |machine: &SoftPlatform, leaf| {
+        let named =
+            machine.report_by(leaf).with(|report| (report.report_data, report.chip_id) = (transcript().report_data(), machine.chip_id));
+        machine.sign(&named)
+    };
+    let mut reports: Vec<Vec<u8>> = machines.iter().map(|machine| by(machine, Leaf::Vcek)).collect();
+    reports.push(by(&milan(), Leaf::Vlek));
     let kept = Kept::default();
     for (round, report) in [0, 1].into_iter().flat_map(|round| reports.iter().map(move |report| (round, report))) {
         let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), ..SnpEvidence::default() });
