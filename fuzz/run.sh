@@ -29,7 +29,7 @@ one() {
     limit=$((seconds * $(getconf CLK_TCK)))
     used=0
     while now=$(ticks "$pid") && [ -n "$now" ]; do
-        used=$((now))
+        used=$(($now))
         [ "$used" -lt "$limit" ] || { kill -INT "$pid" 2>/dev/null || true; break; }
         sleep 1
     done

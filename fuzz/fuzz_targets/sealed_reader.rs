@@ -143,7 +143,11 @@ fn changed(mut file: Vec<u8>, change: Change, all: &[&Vec<u8>], size: usize) -> 
     let within = |at: u32, length: usize| at as usize % length.max(1);
     let length = file.len();
     match change {
-        Change::Flip { at, bits } => file[within(at, length)] ^= bits,
+        Change::Flip { at, bits } => {
+            if let Some(byte) = file.get_mut(within(at, length)) {
+                *byte ^= bits;
+            }
+        }
         Change::Cut { to } => file.truncate(within(to, length)),
         Change::Extend { byte } => file.push(byte),
         Change::Copy { from, to, length: wanted } => {
