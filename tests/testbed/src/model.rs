@@ -92,7 +92,7 @@ pub fn write(folder: &Path, shape: &ModelShape) -> io::Result<Vec<ModelFile>> {
     Ok(files)
 }
 
-/// Reads a folder back, sorted by path: what [`write`] returned, if the folder is still the same.
+/// Reads a folder back, sorted by path: what [`write()`] returned, if the folder is still the same.
 ///
 /// # Errors
 /// When a file cannot be read or has a name that is not UTF-8.
