@@ -4,7 +4,7 @@
 //! gives up its key until the next boot, and no report is to be had any more. So this asks once; it asks again only where the
 //! host says in so many words that it is busy, a few times and slowly, and where it says that it has more certificates than fit.
 //!
-//! The system call is [`super::ioctl`]'s; the `sev` crate has it too, but walks a table that the host controls without a bound.
+//! The system call is `ioctl.rs`'s; the `sev` crate has it too, but walks a table that the host controls without a bound.
 
 use std::fs::OpenOptions;
 use std::io;
