@@ -3,6 +3,8 @@
 //! [`PlatformClaims`] alone proves nothing: it is data. [`VerifiedClaims`] and [`GenuineEvidence`] carry it after
 //! [`crate::verify`] and [`crate::judge`] have passed every step; there is no other way to make one.
 
+mod tdx;
+
 use std::fmt;
 
 use protocol::encoding::hex;
@@ -10,6 +12,11 @@ use protocol::ids::AnchorClass;
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 use serde::Serialize;
+
+pub use tdx::{
+    CollateralSource, EventLog, MeasuredEvent, PckAuthority, PckClaims, TcbPart, TcbStatus, TcbVerdict, TdAttributes, TdBody, TdExtended,
+    TdxClaims,
+};
 
 /// Claims of evidence that answered one transcript: what policies decide a release on.
 /// Made by [`crate::verify`] and [`crate::verify_again`] alone.

@@ -41,8 +41,9 @@ mod steps;
 mod words;
 
 pub use claims::{
-    FirmwareVersion, GenuineEvidence, GuestPolicy, PlatformClaims, ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind,
-    SnpClaims, Step, Tcb, VerifiedClaims,
+    CollateralSource, EventLog, FirmwareVersion, GenuineEvidence, GuestPolicy, MeasuredEvent, PckAuthority, PckClaims, PlatformClaims,
+    ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind, SnpClaims, Step, Tcb, TcbPart, TcbStatus, TcbVerdict,
+    TdAttributes, TdBody, TdExtended, TdxClaims, VerifiedClaims,
 };
 pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
