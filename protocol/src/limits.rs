@@ -27,6 +27,12 @@ pub const SNP_REPORT: usize = 1184;
 /// The certificate table beside an SNP report: the Linux driver's own cap (`SEV_FW_BLOB_MAX_SIZE`, 16 KiB).
 pub const SNP_CERTIFICATE_TABLE: usize = 16 * 1024;
 
+/// A TD quote (bytes): one with a TD 1.5 Ex report and a PCK chain has some 5 KiB, and is handed out in buffers of up to 8 KiB.
+pub const TD_QUOTE: usize = 16 * 1024;
+
+/// An event log (bytes): firmware sets aside 64 or 256 KiB for it (ACPI table `CCEL`, log area minimum length), and fills some 20 KiB.
+pub const EVENT_LOG: usize = 512 * 1024;
+
 /// One X.509 certificate (bytes, DER): AMD's are at most 1.7 KiB, Intel's 1.3 KiB.
 pub const CERTIFICATE: usize = 8 * 1024;
 
@@ -35,6 +41,15 @@ pub const CERTIFICATES: usize = 16;
 
 /// One certificate revocation list (bytes, DER): AMD's are below 1 KiB, Intel's below 4 KiB.
 pub const REVOCATION_LIST: usize = 256 * 1024;
+
+/// Zero bytes behind a TD quote: the kernel hands quotes out in buffers of 8 KiB, and a quote is never empty.
+pub const TD_QUOTE_PADDING: usize = 8 * 1024;
+
+/// Authentication data of a quoting enclave (bytes): Intel's has 32.
+pub const QE_AUTHENTICATION_DATA: usize = 64;
+
+/// One signed body of Intel's collateral service (bytes): TCB infos have some 4 to 20 KiB.
+pub const COLLATERAL_BODY: usize = 256 * 1024;
 
 /// Items asked for in one release request: a base model with its adapters and credentials.
 pub const ASKS: usize = 64;
