@@ -45,7 +45,8 @@ impl RawVerdict {
 /// Checks levels by ISVSVN and puts the highest first.
 pub(super) fn by_isv_svn(levels: Vec<RawIsvLevel>, document: &'static str) -> Result<Vec<IsvLevel>, TdxRejection> {
     let check = |level: RawIsvLevel| Ok(IsvLevel { isv_svn: level.tcb.isvsvn, verdict: level.verdict.check(document)? });
-    descending(levels.into_iter().map(check).collect::<Result<_, _>>()?, |level: &IsvLevel| level.isv_svn, document)
+    let levels: Result<Vec<IsvLevel>, TdxRejection> = levels.into_iter().map(check).collect();
+    descending(levels?, |level| level.isv_svn, document)
 }
 
 /// Sorts levels by a key, the highest first; none may stand twice.

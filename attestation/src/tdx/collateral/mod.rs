@@ -57,7 +57,7 @@ enum Document<T> {
 }
 
 impl<T: Content> Document<T> {
-    fn prepare(signed: &SignedBody, signers: &mut Signers<'_>) -> Self {
+    fn prepare<'a>(signed: &'a SignedBody, signers: &mut Signers<'a>) -> Self {
         let content = json::split(&signed.body, T::NAME, T::DOCUMENT).and_then(|parts| {
             let signer = signers.verify(&signed.issuer_chain, parts.value.as_bytes(), &parts.signature, T::DOCUMENT);
             Ok((T::read(parts.value)?, signer))
