@@ -48,8 +48,7 @@ fn an_up_to_date_machine_is_up_to_date() {
 #[test]
 fn one_component_below_a_level_is_the_next_level() {
     use TcbStatus::{OutOfDate, UpToDate};
-    let older: [fn(&mut SoftTdx); 3] =
-        [|soft| soft.components[0] = 3, |soft| soft.pce_svn = 10, |soft| soft.tee_tcb_svn = svn(11, 1, 3)];
+    let older: [fn(&mut SoftTdx); 3] = [|soft| soft.components[0] = 3, |soft| soft.pce_svn = 10, |soft| soft.tee_tcb_svn = svn(11, 1, 3)];
     for change in older {
         let claims = Case::of(soft(change)).passes();
         assert_eq!(parts(&claims), (OutOfDate, OutOfDate, Some(UpToDate), UpToDate));

@@ -1,5 +1,7 @@
 //! TCB levels: what Intel says of each TCB, in descending order whatever the order of the document.
 
+use std::cmp::Reverse;
+
 use protocol::time::UnixTime;
 
 use super::json::{RawIsvLevel, RawVerdict};
@@ -51,7 +53,7 @@ pub(super) fn by_isv_svn(levels: Vec<RawIsvLevel>, document: &'static str) -> Re
 
 /// Sorts levels by a key, the highest first; none may stand twice.
 pub(super) fn descending<T, K: Ord>(mut levels: Vec<T>, key: impl Fn(&T) -> K, document: &'static str) -> Result<Vec<T>, TdxRejection> {
-    levels.sort_by(|one, other| key(other).cmp(&key(one)));
+    levels.sort_by_key(|level| Reverse(key(level)));
     let twice = levels.iter().zip(levels.iter().skip(1)).any(|(one, next)| key(one) == key(next));
     if twice { Err(TdxRejection::TcbLevelDuplicate { document }) } else { Ok(levels) }
 }
