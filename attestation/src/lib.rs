@@ -34,6 +34,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
 
 mod claims;
+mod event_log;
 mod evidence;
 mod rejection;
 mod snp;
@@ -45,6 +46,7 @@ pub use claims::{
     ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind, SnpClaims, Step, Tcb, TcbPart, TcbStatus, TcbVerdict,
     TdAttributes, TdBody, TdExtended, TdxClaims, VerifiedClaims,
 };
+pub use event_log::EventLogError;
 pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
 pub use snp::anchors::Anchors;

@@ -27,6 +27,12 @@ pub const SNP_REPORT: usize = 1184;
 /// The certificate table beside an SNP report: the Linux driver's own cap (`SEV_FW_BLOB_MAX_SIZE`, 16 KiB).
 pub const SNP_CERTIFICATE_TABLE: usize = 16 * 1024;
 
+/// A TD quote (bytes): one with a TD 1.5 Ex report and a PCK chain has some 5 KiB, and is handed out in buffers of up to 8 KiB.
+pub const TD_QUOTE: usize = 16 * 1024;
+
+/// An event log (bytes): firmware sets aside 64 or 256 KiB for it (ACPI table `CCEL`, log area minimum length), and fills some 20 KiB.
+pub const EVENT_LOG: usize = 512 * 1024;
+
 /// One X.509 certificate (bytes, DER): AMD's are at most 1.7 KiB, Intel's 1.3 KiB.
 pub const CERTIFICATE: usize = 8 * 1024;
 
