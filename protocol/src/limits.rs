@@ -42,6 +42,15 @@ pub const CERTIFICATES: usize = 16;
 /// One certificate revocation list (bytes, DER): AMD's are below 1 KiB, Intel's below 4 KiB.
 pub const REVOCATION_LIST: usize = 256 * 1024;
 
+/// Zero bytes behind a TD quote: the kernel hands quotes out in buffers of 8 KiB, and a quote is never empty.
+pub const TD_QUOTE_PADDING: usize = 8 * 1024;
+
+/// Authentication data of a quoting enclave (bytes): Intel's has 32.
+pub const QE_AUTHENTICATION_DATA: usize = 64;
+
+/// One signed body of Intel's collateral service (bytes): TCB infos have some 4 to 20 KiB.
+pub const COLLATERAL_BODY: usize = 256 * 1024;
+
 /// Items asked for in one release request: a base model with its adapters and credentials.
 pub const ASKS: usize = 64;
 
