@@ -43,6 +43,8 @@ mod rejection;
 mod snp;
 mod steps;
 mod tdx;
+#[cfg(test)]
+mod vectors;
 mod words;
 mod x509;
 

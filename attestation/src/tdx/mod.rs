@@ -12,6 +12,8 @@ pub(crate) mod root;
 mod second_opinion;
 mod sgx_extension;
 mod tcb;
+#[cfg(test)]
+mod vectors;
 
 use std::sync::Arc;
 

@@ -181,14 +181,14 @@ fn an_event_log_is_a_header_and_records_that_replay_to_the_registers_of_the_quot
     assert_eq!((u32_at(&bytes, 56), u16_at(&bytes, 60), u16_at(&bytes, 62), bytes[64]), (1, usize::from(SHA384), 48, 0));
     let record = &bytes[65..];
     assert_eq!((u32_at(record, 0), u32_at(record, 4), u32_at(record, 8), u16_at(record, 12)), (1, 4, 1, 12));
-    assert_eq!(record[14..62], Sha384::digest([0; 4])[..]);
+    assert_eq!(record[14..62], Sha384::digest([0u8; 4])[..]);
     assert_eq!((u32_at(record, 62), u32_at(record, 66)), (4, 0));
     let last = &record[70 + 74..];
     assert_eq!((u32_at(last, 0), u32_at(last, 4), u32_at(last, 62)), (4, 0x0800_0001, 3));
     assert_eq!(last[14..62], [5; 48]);
     assert_eq!(last[66..], [b"abc".as_slice(), &[0xff; 64]].concat());
-    let extended = |digest: &[u8]| Sha384::new_with_prefix([0; 48]).chain_update(digest).finalize().to_vec();
-    assert_eq!(log.rtmrs()[0].to_vec(), extended(&Sha384::digest([0; 4])));
+    let extended = |digest: &[u8]| Sha384::new_with_prefix([0u8; 48]).chain_update(digest).finalize().to_vec();
+    assert_eq!(log.rtmrs()[0].to_vec(), extended(&Sha384::digest([0u8; 4])));
     assert_eq!(log.rtmrs()[1..3], [[0; 48]; 2]);
     assert_eq!(log.rtmrs()[3].to_vec(), extended(&[5; 48]));
     let guest = SoftTdx::new().guest(TdShape { event_log: Some(log.clone()), ..TdShape::default() });

@@ -38,7 +38,7 @@ pub fn public_key_info(key: &SigningKey) -> Vec<u8> {
 /// Name of a key in certificates: the first 20 bytes of the SHA-256 of its point (RFC 7093, method 1).
 #[must_use]
 pub fn key_identifier(key: &SigningKey) -> [u8; 20] {
-    let digest = Sha256::new_with_prefix([4]).chain_update(coordinates(key)).finalize();
+    let digest = Sha256::new_with_prefix([4u8]).chain_update(coordinates(key)).finalize();
     digest[..20].try_into().expect("20 of 32 bytes")
 }
 
