@@ -88,6 +88,14 @@ fn verified(evidence: TdxEvidence, transcript: &Transcript, cache: &dyn ChainCac
 }
 
 #[test]
+fn collateral_and_chains_are_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PreparedCollateral>();
+    shared::<VerifiedChain>();
+    shared::<Anchors>();
+}
+
+#[test]
 fn a_quote_answers_its_own_transcript_and_no_other() {
     let evidence = answer(&SoftTdx::new(), &transcript());
     let own = verified(evidence.clone(), &transcript(), &NoCache, NOW).unwrap();
