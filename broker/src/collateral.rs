@@ -1,19 +1,21 @@
 //! Vendor collateral that the operator carried here: a folder of certificates and revocation lists, read again when it changes.
 //!
-//! Not trusted: every piece is verified where it is used. A file that is neither is named in the log and left out.
+//! Not trusted: every piece is verified, its signatures once when the folder is read, its times where it is used. A file that is neither is
+//! named in the log and left out.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
-use attestation::Collateral;
+use attestation::{Anchors, Collateral, PreparedCollateral};
 use protocol::limits;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 /// The collateral in use.
 pub struct CollateralFolder {
     path: Option<PathBuf>,
-    current: RwLock<(Option<SystemTime>, Arc<Collateral>)>,
+    anchors: Arc<Anchors>,
+    current: RwLock<(Option<SystemTime>, Arc<PreparedCollateral>)>,
 }
 
 impl CollateralFolder {
@@ -21,15 +23,16 @@ impl CollateralFolder {
     ///
     /// # Errors
     /// The operating system's, naming the folder.
-    pub fn open(path: Option<PathBuf>) -> Result<Self, String> {
+    pub fn open(path: Option<PathBuf>, anchors: Arc<Anchors>) -> Result<Self, String> {
         let collateral = path.as_deref().map_or_else(|| Ok((None, Collateral::default())), |path| Ok((newest(path), read(path)?)));
         let (changed, collateral) = collateral.map_err(|error: std::io::Error| format!("cannot read the collateral folder: {error}"))?;
-        Ok(Self { path, current: RwLock::new((changed, Arc::new(collateral))) })
+        let current = RwLock::new((changed, prepared(collateral, &anchors)));
+        Ok(Self { path, anchors, current })
     }
 
     /// The collateral in use.
     #[must_use]
-    pub fn current(&self) -> Arc<Collateral> {
+    pub fn current(&self) -> Arc<PreparedCollateral> {
         Arc::clone(&self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
@@ -43,11 +46,21 @@ impl CollateralFolder {
         match read(path) {
             Ok(collateral) => {
                 tracing::info!(certificates = collateral.certificates.len(), crls = collateral.crls.len(), "collateral read again");
-                *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (changed, Arc::new(collateral));
+                let collateral = prepared(collateral, &self.anchors);
+                *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (changed, collateral);
             }
             Err(error) => tracing::error!(%error, "the collateral folder cannot be read; the old collateral stays in use"),
         }
     }
+}
+
+/// Ready for use. A piece that is bad is said to be so, and hurts those alone whom it would have served.
+fn prepared(collateral: Collateral, anchors: &Anchors) -> Arc<PreparedCollateral> {
+    let prepared = PreparedCollateral::prepare(collateral, anchors);
+    for (piece, why) in prepared.problems() {
+        tracing::warn!(piece, %why, "a piece of collateral does not verify");
+    }
+    Arc::new(prepared)
 }
 
 /// The newest modification in the folder.

@@ -33,10 +33,10 @@ pub fn check(path: &Path) -> Result<Installation, ServeError> {
     let config = Config::read(path)?;
     let installation = Installation::read(&config.data)?;
     same_root(&config, &installation)?;
-    anchors(&installation)?;
+    let anchors = Arc::new(anchors(&installation)?);
     Keys::open(&config.data, &installation, &unlock(&config.unlock)?, clock::now())?;
     read_token(&config.data)?;
-    CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?;
+    CollateralFolder::open(config.collateral.folder.clone(), anchors).map_err(ServeError::Collateral)?;
     if let Some(tls) = &config.listen.tls {
         listen::acceptor(tls).map_err(ServeError::Tls)?;
     }
@@ -64,11 +64,12 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let kept = kept_checkpoint(&config.data);
     let ledger = Ledger::open(Arc::clone(&store), log_key, identity, &trust, read_checkpoint(&kept)?.as_deref()).await?;
     ledger.note(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() }).await?;
+    let anchors = Arc::new(anchors(&installation)?);
     let broker = Arc::new(Broker::new(Parts {
         keys,
         installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
-        anchors: anchors(&installation)?,
-        collateral: CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?,
+        collateral: CollateralFolder::open(config.collateral.folder.clone(), Arc::clone(&anchors)).map_err(ServeError::Collateral)?,
+        anchors,
         trust,
         ledger,
         store,

@@ -58,7 +58,7 @@ pub struct Broker {
     /// Its installation, as the public sees it.
     pub installation: InstallationAnswer,
     /// The roots of the platforms.
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// The vendors' collateral.
     pub collateral: CollateralFolder,
     /// Verified chains.
@@ -91,7 +91,7 @@ pub struct Parts {
     /// See [`Broker`].
     pub installation: InstallationAnswer,
     /// See [`Broker`].
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// See [`Broker`].
     pub collateral: CollateralFolder,
     /// See [`Broker`].
