@@ -3,11 +3,12 @@
 //! | route | for |
 //! | --- | --- |
 //! | `POST /v1/challenge`, `POST /v1/release`, `GET /v1/installation` | guests |
-//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/decisions` | operators and publishers, by token |
+//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/decisions`, `/v1/collateral` | operators and publishers, by token |
 //! | `GET /log/checkpoint`, `GET /log/tile/…` | monitors: tlog-tiles |
 //! | `GET /healthz`, `GET /readyz`, `GET /metrics` | the platform |
 
 mod admin;
+mod collateral;
 mod guest;
 pub mod listen;
 mod monitor;
@@ -177,10 +178,15 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/decisions/{id}", get(admin::decision))
         .layer(DefaultBodyLimit::max(2 * limits::DOCUMENT))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
+    let collateral = Router::new()
+        .route("/v1/collateral", put(collateral::put).get(collateral::held))
+        .layer(DefaultBodyLimit::max(limits::COLLATERAL_BUNDLE))
+        .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     Router::new()
         .merge(public)
         .merge(log)
         .merge(admin)
+        .merge(collateral)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(monitor::ready))
         .route("/metrics", get(monitor::metrics))
