@@ -48,8 +48,8 @@ pub use claims::{
 pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
 pub use snp::anchors::Anchors;
-pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
 pub use snp::chain::{ChainCache, ChainKey, NoCache, VerifiedChain};
+pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
 
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;

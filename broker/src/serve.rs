@@ -68,8 +68,7 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     ledger.note(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() }).await?;
     let anchors = Arc::new(anchors(&installation)?);
     let of = &config.collateral;
-    let collateral =
-        CollateralHouse::open(of.folder.clone(), of.vendors(), Arc::clone(&anchors), Arc::clone(&store), clock::now()).await;
+    let collateral = CollateralHouse::open(of.folder.clone(), of.vendors(), Arc::clone(&anchors), Arc::clone(&store), clock::now()).await;
     let collateral = Arc::new(collateral.map_err(ServeError::Collateral)?);
     let feed = Arc::new(Feed::new(&of.feed(), Arc::clone(&collateral)).map_err(ServeError::Collateral)?);
     let broker = Arc::new(Broker::new(Parts {

@@ -225,8 +225,12 @@ impl CollateralHouse {
             }
             _ => {}
         }
-        let stored =
-            StoredPiece { key: key.to_string(), bytes: raw.bytes.clone(), issuer_chain: raw.issuer_chain.clone(), fetched_at: at.seconds() };
+        let stored = StoredPiece {
+            key: key.to_string(),
+            bytes: raw.bytes.clone(),
+            issuer_chain: raw.issuer_chain.clone(),
+            fetched_at: at.seconds(),
+        };
         let floor = evaluation.clone().map(|(subject, number)| StoredFloor { subject, number });
         self.store.keep_piece(stored, floor).await?;
         self.put(Piece { key, raw, fetched_at: at, issued, until, evaluation });
@@ -256,7 +260,9 @@ impl CollateralHouse {
         }
         for der in &brought {
             let key = PieceKey::AmdAuthority(name.line(), SigningKeyKind::Vcek);
-            if self.piece(&key).is_none() && attestation::judge_amd_authority(der, name.line(), SigningKeyKind::Vcek, &self.anchors, at).is_ok() {
+            if self.piece(&key).is_none()
+                && attestation::judge_amd_authority(der, name.line(), SigningKeyKind::Vcek, &self.anchors, at).is_ok()
+            {
                 self.keep_quietly(key, der, at).await;
             }
         }
@@ -301,9 +307,8 @@ impl CollateralHouse {
     fn name_certificate(&self, der: &[u8], at: UnixTime) -> Option<PieceKey> {
         let kinds = [SigningKeyKind::Vcek, SigningKeyKind::Vlek];
         let pairs = self.anchors.lines().flat_map(|line| kinds.map(|kind| (line, kind)));
-        let authority = |(line, kind): &(ProductLine, SigningKeyKind)| {
-            attestation::judge_amd_authority(der, *line, *kind, &self.anchors, at).is_ok()
-        };
+        let authority =
+            |(line, kind): &(ProductLine, SigningKeyKind)| attestation::judge_amd_authority(der, *line, *kind, &self.anchors, at).is_ok();
         let named = pairs.into_iter().find(authority).map(|(line, kind)| PieceKey::AmdAuthority(line, kind));
         named.or_else(|| VcekName::of_certificate(der).map(PieceKey::Vcek))
     }

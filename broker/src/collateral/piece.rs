@@ -177,7 +177,9 @@ mod tests {
             assert!(PieceKey::KINDS.contains(&key.kind()));
         }
         assert_eq!(keys[4].to_string(), "intel/tcb/50806f000000");
-        for bad in ["", "amd", "amd/crl/Venice", "intel/tcb/50806F000000", "intel/tcb/50806f0000", "intel/qe-identity/", "amd/vcek/Milan/00/00"] {
+        for bad in
+            ["", "amd", "amd/crl/Venice", "intel/tcb/50806F000000", "intel/tcb/50806f0000", "intel/qe-identity/", "amd/vcek/Milan/00/00"]
+        {
             assert!(bad.parse::<PieceKey>().is_err(), "{bad}");
         }
     }

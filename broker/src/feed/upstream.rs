@@ -1,8 +1,8 @@
 //! What the vendors' services are asked, and how their answers are read: AMD's key distribution service (57230, section 4) and
 //! Intel's provisioning certification service, or a caching service or a mirror with the same interface (PCS API version 4).
 
-use axum::http::HeaderMap;
 use attestation::{ProductLine, SigningKeyKind};
+use axum::http::HeaderMap;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use crate::collateral::{PieceKey, RawPiece, hex};
@@ -97,7 +97,9 @@ fn list(body: Vec<u8>) -> Result<Vec<u8>, &'static str> {
         return Ok(der);
     }
     match std::str::from_utf8(&body).map(|text| text.trim().trim_matches('"')) {
-        Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => from_hex(text).ok_or("half a byte of hex digits"),
+        Ok(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            from_hex(text).ok_or("half a byte of hex digits")
+        }
         _ => Ok(body),
     }
 }
@@ -176,9 +178,16 @@ mod tests {
         let key = PieceKey::TcbInfo([0; 6]);
         for name in ["TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"] {
             let mut headers = HeaderMap::new();
-            headers.insert(axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("-----BEGIN%20X%0Aa+b%2Bc%3D"));
+            headers.insert(
+                axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_static("-----BEGIN%20X%0Aa+b%2Bc%3D"),
+            );
             let raw = read(&key, &headers, b"{}".to_vec()).unwrap();
-            assert_eq!((raw.bytes.as_slice(), raw.issuer_chain.as_slice()), (b"{}".as_slice(), b"-----BEGIN X\na+b+c=".as_slice()), "{name}");
+            assert_eq!(
+                (raw.bytes.as_slice(), raw.issuer_chain.as_slice()),
+                (b"{}".as_slice(), b"-----BEGIN X\na+b+c=".as_slice()),
+                "{name}"
+            );
         }
         assert_eq!(read(&key, &HeaderMap::new(), b"{}".to_vec()), Err("no issuer chain in the answer's headers"));
         let mut cut = HeaderMap::new();

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use attestation::{SnpEvidence, VcekName};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, State};
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use protocol::ids::DecisionId;
 use protocol::messages::{ChallengeAnswer, EvidenceMessage, Purpose, ReceivedRequest};
 
-use super::{Broker, client_network};
 use super::problem::{Refusal, no_body};
+use super::{Broker, client_network};
 use crate::clock;
 use crate::collateral::PieceKey;
 use crate::decision::{Judge, Rejection};
@@ -103,7 +103,10 @@ fn missing(broker: &Broker, request: &ReceivedRequest) -> Option<PieceKey> {
     let EvidenceMessage::SevSnp { report, certificate_table } = &request.body.evidence else { return None };
     let name = VcekName::of_report(report)?;
     let key = PieceKey::Vcek(name);
-    let brought = || SnpEvidence::from_certificate_table(Vec::new(), certificate_table).is_ok_and(|came| came.certificates.iter().any(|der| name.is_of(der)));
+    let brought = || {
+        SnpEvidence::from_certificate_table(Vec::new(), certificate_table)
+            .is_ok_and(|came| came.certificates.iter().any(|der| name.is_of(der)))
+    };
     (broker.collateral.piece(&key).is_none() && !brought()).then_some(key)
 }
 
@@ -131,8 +134,10 @@ fn wait_for(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection, k
         Wanted::Coming(after) => return wait("collateral-being-fetched", "the platform's collateral is being fetched", after),
         Wanted::OverBudget(after) => return wait("collateral-over-budget", "too many fetches of collateral were asked for", after),
         Wanted::Absent => "the vendor's service knows no such platform: it said so lately",
-        Wanted::NoUpstream => "the certificate of this platform's key did not come with the evidence, is not held, and nobody is asked for it: \
-             [collateral.amd] upstream",
+        Wanted::NoUpstream => {
+            "the certificate of this platform's key did not come with the evidence, is not held, and nobody is asked for it: \
+             [collateral.amd] upstream"
+        }
     };
     broker.reject(Some(request), rejection.code(), &rejection.to_string(), hint, 403)
 }

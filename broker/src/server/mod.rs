@@ -121,7 +121,8 @@ impl Broker {
         let rate = RateLimiter::keyed(quota.allow_burst(NonZeroU32::new(limits.burst).unwrap_or(one)));
         let places = Semaphore::new(limits.concurrent);
         let token = sha256(token.as_bytes());
-        let (chains, guests, rejections, metrics) = (Chains::default(), Guests::default(), Rejections::default(), Metrics::new(&feed.counters()));
+        let (chains, guests, rejections, metrics) =
+            (Chains::default(), Guests::default(), Rejections::default(), Metrics::new(&feed.counters()));
         Self {
             keys,
             installation,

@@ -10,9 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
-use super::{
-    Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredTile,
-};
+use super::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredTile};
 
 /// The schema. `user_version` is its number; a store of another number is refused, not guessed at.
 const SCHEMA: &str = "

@@ -272,7 +272,8 @@ async fn another_machines_certificate_is_not_kept() {
     let kds = Kds::start(vec![platform()]);
     let served = served(&kds).await;
     let at = clock::now();
-    let offer = async |key, bytes| served.broker.collateral.offer(key, RawPiece { bytes, issuer_chain: vec![] }, Origin::Upstream, at).await;
+    let offer =
+        async |key, bytes| served.broker.collateral.offer(key, RawPiece { bytes, issuer_chain: vec![] }, Origin::Upstream, at).await;
     let stranger = platform().with_chip("a stranger");
     let refused = offer(vcek(&stranger), platform().vcek_der()).await;
     assert!(matches!(&refused, Err(NotKept::Rejected(why)) if why.code() == "snp-chip-id"), "{refused:?}");
