@@ -50,6 +50,7 @@ pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SignedBody, S
 pub use rejection::{BadAnchor, HexBytes, Rejection};
 pub use snp::anchors::Anchors;
 pub use snp::chain::{ChainCache, ChainKey, NoCache, VerifiedChain};
+pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
 
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;

@@ -35,10 +35,11 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::chains::Chains;
-use crate::collateral::CollateralFolder;
+use crate::collateral::CollateralHouse;
 use crate::config::Limits;
 use crate::custody::Keys;
 use crate::documents::Trust;
+use crate::feed::Feed;
 use crate::guests::Guests;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -59,9 +60,11 @@ pub struct Broker {
     /// Its installation, as the public sees it.
     pub installation: InstallationAnswer,
     /// The roots of the platforms.
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// The vendors' collateral.
-    pub collateral: CollateralFolder,
+    pub collateral: Arc<CollateralHouse>,
+    /// How more of it comes.
+    pub feed: Arc<Feed>,
     /// Verified chains.
     pub chains: Chains,
     /// Verified guests.
@@ -92,9 +95,11 @@ pub struct Parts {
     /// See [`Broker`].
     pub installation: InstallationAnswer,
     /// See [`Broker`].
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// See [`Broker`].
-    pub collateral: CollateralFolder,
+    pub collateral: Arc<CollateralHouse>,
+    /// See [`Broker`].
+    pub feed: Arc<Feed>,
     /// See [`Broker`].
     pub trust: Trust,
     /// See [`Broker`].
@@ -111,18 +116,20 @@ impl Broker {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { keys, installation, anchors, collateral, trust, ledger, store, limits, token } = parts;
+        let Parts { keys, installation, anchors, collateral, feed, trust, ledger, store, limits, token } = parts;
         let one = NonZeroU32::MIN;
         let quota = Quota::per_second(NonZeroU32::new(limits.requests_per_second).unwrap_or(one));
         let rate = RateLimiter::keyed(quota.allow_burst(NonZeroU32::new(limits.burst).unwrap_or(one)));
         let places = Semaphore::new(limits.concurrent);
         let token = sha256(token.as_bytes());
-        let (chains, guests, rejections, metrics) = (Chains::default(), Guests::default(), Rejections::default(), Metrics::default());
+        let (chains, guests, rejections, metrics) =
+            (Chains::default(), Guests::default(), Rejections::default(), Metrics::new(&feed.counters()));
         Self {
             keys,
             installation,
             anchors,
             collateral,
+            feed,
             chains,
             guests,
             trust,

@@ -3,6 +3,7 @@
 mod decisions;
 mod documents;
 mod exchange;
+mod feed;
 mod house;
 mod http;
 mod init;

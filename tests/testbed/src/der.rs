@@ -136,7 +136,7 @@ pub fn time(seconds: u64) -> Vec<u8> {
 }
 
 /// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar.
-fn civil(mut days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(mut days: u64) -> (u64, u64, u64) {
     let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {

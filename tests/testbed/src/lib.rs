@@ -4,13 +4,18 @@
 //! cannot agree with itself. Everything is deterministic: the same settings give the same bytes in every process.
 //!
 //! * [`snp`]: an AMD SEV-SNP machine: ARK, ASK, ASVK, VCEK, VLEK, revocation lists, attestation reports, certificate tables.
+//! * [`tdx`]: an Intel TDX machine: root, PCK authorities, PCK, TCB signer, revocation lists, TCB info, QE identity, quotes, event logs.
 //! * [`configfs`]: a fake configfs-tsm over FUSE, serving such a machine's reports to one guest.
+//! * [`services`]: the vendors' services over HTTP, serving what such machines have, well or badly.
 //! * [`model`]: a small model folder in Hugging Face's layout.
 //! * [`rsa`]: the committed test keys and the RSASSA-PSS signatures under them.
-//! * [`der`]: the few DER encodings that certificates need.
+//! * [`x509`] and [`der`]: the parts of certificates that every vendor's have, and the few DER encodings that they need.
 
 pub mod configfs;
 pub mod der;
 pub mod model;
 pub mod rsa;
+pub mod services;
 pub mod snp;
+pub mod tdx;
+pub mod x509;

@@ -29,7 +29,8 @@ mod report;
 mod revocation;
 mod table;
 
-pub use certificates::{BasicConstraints, Certificate, Extension, Issuer, Name, SignatureState, Window, oid};
+pub use crate::x509::{BasicConstraints, Extension, SignatureState, Window};
+pub use certificates::{Certificate, Issuer, Name, oid};
 pub use guest::{GuestShape, SoftEvidence, SoftGuest};
 pub use platform::{Authority, Leaf, Line, Root, SoftPlatform, Tcb, Validity, chip_id};
 pub use report::{Cpuid, FirmwareVersion, KeyInfo, REPORT_LENGTH, ReportBuilder, SIGNATURE_OFFSET, SignatureFlaw};

@@ -3,13 +3,14 @@
 use p384::ecdsa::SigningKey;
 use sha2::{Digest, Sha384, Sha512};
 
-use super::certificates::{Certificate, Extension, Issuer, SignatureState, Window, authority_key_value, oid};
+use super::certificates::{Certificate, Issuer, oid};
 use super::guest::{GuestShape, SoftGuest};
 use super::profiles::authority_key;
 use super::report::{self, Cpuid, FirmwareVersion, KeyInfo, REPORT_LENGTH, ReportBuilder};
 use super::revocation::RevocationList;
 use crate::der;
 use crate::rsa::{PssParameters, RsaKey};
+use crate::x509::{Extension, SignatureState, Window, authority_key_value};
 
 /// A product line, with its own certificate authorities and layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

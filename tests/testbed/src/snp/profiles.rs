@@ -2,12 +2,11 @@
 
 use std::sync::OnceLock;
 
-use super::certificates::{
-    BasicConstraints, Certificate, Issuer, Name, SignatureState, authority_key_value, distribution_point_value, oid,
-};
+use super::certificates::{Certificate, Issuer, Name, oid};
 use super::platform::{Authority, Leaf, Line, Root, SoftPlatform};
 use crate::der;
 use crate::rsa::{PssParameters, RsaKey};
+use crate::x509::{BasicConstraints, SignatureState, authority_key_value, distribution_point_value};
 
 impl SoftPlatform {
     pub(super) fn authority_name(&self, authority: Authority) -> Name {

@@ -1,8 +1,9 @@
 //! A revocation list before it is signed (RFC 5280 section 5), every field of it public.
 
-use super::certificates::{Extension, Issuer, Name, SignatureState, extensions};
+use super::certificates::{Issuer, Name};
 use crate::der;
 use crate::rsa::PssParameters;
+use crate::x509::{Extension, SignatureState, extensions};
 
 /// One revoked certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

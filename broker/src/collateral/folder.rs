@@ -33,19 +33,23 @@ impl CollateralFolder {
         Arc::clone(&self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
-    /// Reads the folder again where it changed. What cannot be read changes nothing.
-    pub fn refresh(&self) {
-        let Some(path) = self.path.as_deref() else { return };
+    /// Reads the folder again where it changed, and says whether it did. What cannot be read changes nothing.
+    pub fn refresh(&self) -> bool {
+        let Some(path) = self.path.as_deref() else { return false };
         let changed = newest(path);
         if changed == self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).0 {
-            return;
+            return false;
         }
         match read(path) {
             Ok(collateral) => {
                 tracing::info!(certificates = collateral.certificates.len(), crls = collateral.crls.len(), "collateral read again");
                 *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (changed, Arc::new(collateral));
+                true
             }
-            Err(error) => tracing::error!(%error, "the collateral folder cannot be read; the old collateral stays in use"),
+            Err(error) => {
+                tracing::error!(%error, "the collateral folder cannot be read; the old collateral stays in use");
+                false
+            }
         }
     }
 }
