@@ -83,12 +83,12 @@ const EXPORT: &str = "collateral export --from ./amd --out ./bundle.json --autho
 fn a_folder_becomes_a_bundle_that_its_authority_signed() {
     let desk = Desk::new();
     let ran = desk.run(&format!("{EXPORT} --json")).done();
-    assert_eq!(ran.json()["pieces"], 4);
+    assert_eq!(ran.json()["pieces"], 3);
     assert!(ran.err.contains("notes.txt: no form of collateral"), "{}", ran.err);
     let body = desk.bundle(&std::fs::read(desk.path("bundle.json")).unwrap());
     let kinds: Vec<_> = body.pieces.iter().map(|piece| (piece.kind, piece.source.as_str())).collect();
     use CollateralKind::{SnpCertificate, SnpCrl};
-    assert_eq!(kinds, [(SnpCertificate, "cert_chain"), (SnpCertificate, "cert_chain"), (SnpCrl, "crl"), (SnpCertificate, "vcek.der")]);
+    assert_eq!(kinds, [(SnpCertificate, "cert_chain"), (SnpCrl, "crl"), (SnpCertificate, "vcek.der")]);
     assert_eq!(desk.run(EXPORT).exit, Exit::Usage, "never over an existing file");
 }
 
@@ -100,9 +100,9 @@ fn show_says_what_a_bundle_holds_and_who_carried_it() {
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["at", "bundles", "left_out", "pieces"]);
     assert_eq!(json["bundles"][0]["signature"], "not-checked");
-    assert_eq!(json["pieces"][2]["kind"], "snp-crl");
-    assert_eq!(json["pieces"][2]["subject"], "ARK-Genoa");
-    assert!(json["pieces"][2]["days_left"].as_i64().unwrap() > 0);
+    assert_eq!(json["pieces"][1]["kind"], "snp-crl");
+    assert_eq!(json["pieces"][1]["subject"], "ARK-Genoa");
+    assert!(json["pieces"][1]["days_left"].as_i64().unwrap() > 0);
     assert!(json["pieces"].as_array().unwrap().iter().all(|piece| piece["problem"].is_null()), "{json}");
     let text = desk.run(&format!("collateral show ./bundle.json --authority ./authority.pub --at {AT}")).done().out;
     assert!(text.contains(&format!("verified: {}", desk.authority())), "{text}");
@@ -117,8 +117,8 @@ fn verify_ends_with_1_where_a_piece_is_bad_or_out_of_date() {
     let desk = Desk::new();
     desk.run(&format!("collateral verify ./amd --anchors ./anchors.pem --at {AT}")).done();
     let late = desk.run("collateral verify ./amd --anchors ./anchors.pem --at 2999-01-01T00:00:00Z --json");
-    assert_eq!((late.exit, late.json()["pieces"][2]["problem"]["code"].clone()), (Exit::Failed, json!("expired")));
-    assert!(late.err.ends_with("error: 4 of 4 pieces are bad or out of date\n"), "{}", late.err);
+    assert_eq!((late.exit, late.json()["pieces"][1]["problem"]["code"].clone()), (Exit::Failed, json!("expired")));
+    assert!(late.err.ends_with("error: 3 of 3 pieces are bad or out of date\n"), "{}", late.err);
     let vendor = desk.run(&format!("collateral verify ./amd --at {AT} --json"));
     assert_eq!(vendor.exit, Exit::Failed, "a soft platform is nothing under the vendors' roots: {}", vendor.out);
 }
@@ -188,7 +188,7 @@ fn other_forms_are_signed_on_the_way_and_need_a_key() {
     assert!(ran.err.contains("hint: give --authority-key"), "{}", ran.err);
     assert!(desk.server.received("PUT /v1/collateral").is_empty());
     desk.online("collateral import ./amd --authority-key ./authority.key").done();
-    assert_eq!(desk.bundle(&desk.server.received("PUT /v1/collateral")[0]).pieces.len(), 4);
+    assert_eq!(desk.bundle(&desk.server.received("PUT /v1/collateral")[0]).pieces.len(), 3);
 }
 
 #[test]

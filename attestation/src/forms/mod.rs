@@ -125,6 +125,9 @@ pub enum FormError {
         /// The common name of the issuer.
         found: String,
     },
+    /// A root: those in force are compiled in, or configured.
+    #[error("a root, which nobody believes for being brought along")]
+    Root,
     /// A platform's own certificate.
     #[error("a PCK certificate, which every quote brings along")]
     PckCertificate,
@@ -278,6 +281,9 @@ fn der(bytes: &[u8], source: &str) -> Result<Parts, FormError> {
 /// One certificate or list by whose it is.
 fn part(bytes: &[u8], peeked: &Peeked, source: &str) -> Result<Part, FormError> {
     let piece = |kind| Part::Piece(CollateralPiece { kind, bytes: bytes.to_vec(), issuer_chain: None, source: shown(source) });
+    if peeked.is_root() {
+        return Err(FormError::Root);
+    }
     match (peeked.vendor(), &peeked.content) {
         (None, _) => Err(FormError::Issuer { found: peeked.issuer.clone() }),
         (Some(Vendor::Amd), Content::Certificate { .. }) => Ok(piece(CollateralKind::SnpCertificate)),
@@ -290,7 +296,7 @@ fn part(bytes: &[u8], peeked: &Peeked, source: &str) -> Result<Part, FormError> 
 
 fn pem(bytes: &[u8], source: &str) -> Result<Parts, FormError> {
     let decoded = percent_decoded(bytes);
-    let (mut intel, mut parts) = (Vec::new(), Vec::new());
+    let (mut intel, mut parts, mut roots) = (Vec::new(), Vec::new(), Vec::new());
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&decoded) {
         let (kind, der) = section.map_err(|error| FormError::Pem(error.to_string()))?;
         if !matches!(kind, SectionKind::Certificate | SectionKind::Crl) {
@@ -299,11 +305,17 @@ fn pem(bytes: &[u8], source: &str) -> Result<Parts, FormError> {
         let peeked = peek::peek(&der).ok_or(FormError::Der)?;
         match (peeked.vendor(), &peeked.content) {
             (Some(Vendor::Intel), Content::Certificate { .. }) => intel.push((der, peeked)),
+            // The last of AMD's chains; alone in its file, it is named.
+            _ if peeked.is_root() => roots.push(der),
             _ => parts.push(part(&der, &peeked, source)?),
         }
     }
     let Some((_, first)) = intel.first() else {
-        return if parts.is_empty() { Err(FormError::OtherPem) } else { Ok((Form::Pem, parts)) };
+        return match (parts.is_empty(), roots.is_empty()) {
+            (false, _) => Ok((Form::Pem, parts)),
+            (true, false) => Err(FormError::Root),
+            (true, true) => Err(FormError::OtherPem),
+        };
     };
     let signs_bodies = first.subject() == Some(peek::TCB_SIGNING);
     parts.push(Part::Chain(Chain {

@@ -53,6 +53,11 @@ impl Peeked {
         }
     }
 
+    /// A certificate that names itself as its issuer.
+    pub(super) fn is_root(&self) -> bool {
+        self.subject() == Some(self.issuer.as_str())
+    }
+
     /// An authority of Intel's that is not the root.
     pub(super) fn is_intermediate(&self) -> bool {
         self.subject().is_some_and(|subject| subject != PCK && subject != INTEL_ROOT && subject != TCB_SIGNING)

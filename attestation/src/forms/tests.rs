@@ -37,12 +37,12 @@ fn amds_files_are_sorted_by_what_they_hold_and_not_by_their_names() {
     let list = platform.crl_der(&[]);
     let all = gathered(&[("a", &platform.vcek_der()), ("b.bin", &list), ("cert_chain", chain.as_bytes()), ("again.der", &list)]);
     use CollateralKind::{SnpCertificate, SnpCrl};
-    assert_eq!(kinds(&all), [SnpCertificate, SnpCrl, SnpCertificate, SnpCertificate]);
+    assert_eq!(kinds(&all), [SnpCertificate, SnpCrl, SnpCertificate]);
     let forms: Vec<_> = all.files.iter().map(|file| file.read.clone().unwrap()).collect();
     assert_eq!(forms, [Form::Certificate, Form::RevocationList, Form::Pem, Form::RevocationList]);
     assert_eq!(all.pieces[2].source, "cert_chain");
     let collateral = collateral(&all.pieces);
-    assert_eq!(collateral.certificates, [platform.vcek_der(), platform.ask_der(), platform.ark_der()]);
+    assert_eq!(collateral.certificates, [platform.vcek_der(), platform.ask_der()], "a root is nothing that is carried");
     assert_eq!((collateral.crls, collateral.tdx), (vec![list], TdxCollateral::default()));
 }
 
@@ -69,6 +69,9 @@ fn what_is_no_collateral_is_named_for_what_it_is() {
     assert_eq!(refusal(br#"{"tcbInfo":{"version":2},"signature":"00"}"#), FormError::Sgx);
     assert_eq!(refusal(br#"{"enclaveIdentity":{"id":"QVE"},"signature":"00"}"#), FormError::Sgx);
     assert_eq!(refusal(br#"{"tcbInfo":{"id":"TDX"},"signature":"00"}"#), FormError::NoChain);
+    let ark = SoftPlatform::new(Line::Genoa).ark_der();
+    assert_eq!(refusal(&ark), FormError::Root);
+    assert_eq!(refusal(pem("CERTIFICATE", &ark).as_bytes()), FormError::Root);
     let large = vec![b' '; limits::COLLATERAL_BUNDLE + 1];
     assert_eq!(refusal(&large), FormError::TooLarge { limit: limits::COLLATERAL_BUNDLE, found: large.len() });
     let quote = br#"{"tcb_info":"{}"}"#;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use attestation::Collateral;
 use attestation::forms::{self, PieceSummary};
 use axum::Json;
 use axum::body::Bytes;
@@ -22,10 +23,14 @@ use super::Broker;
 use super::admin::refused;
 use super::problem::{no_body, refuse};
 use crate::clock;
+use crate::collateral::PieceKey;
 use crate::documents::PutError;
 
 /// What pieces may weigh in one answer (bytes, before base64 makes a third more of them): it has to fit [`limits::REPLY_BODY`].
 const ANSWER: usize = limits::REPLY_BODY / 2;
+
+/// What pieces from here say of where they were found.
+const SOURCE: &str = "a broker";
 
 pub async fn put(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
     let body = match body {
@@ -98,13 +103,20 @@ pub async fn held(State(broker): State<Arc<Broker>>) -> Response {
 
 /// Verifies one piece and keeps it, durably; or says why not.
 async fn keep(broker: &Broker, piece: &CollateralPiece, at: UnixTime) -> Result<(), String> {
-    let collateral = forms::collateral(std::slice::from_ref(piece));
-    broker.collateral.import(collateral, at).await
+    let outcomes = broker.collateral.import(forms::collateral(std::slice::from_ref(piece)), at).await;
+    match outcomes.into_iter().find_map(|(_, kept)| kept.err()) {
+        None => Ok(()),
+        Some(why) => Err(why.to_string()),
+    }
 }
 
-/// Everything that is held.
+/// Everything that is held: what is kept, and what lies in the folder.
 fn pieces(broker: &Broker) -> Vec<CollateralPiece> {
-    forms::pieces(&broker.collateral.current(), "the broker")
+    let chips = broker.collateral.pieces().into_iter().filter(|piece| matches!(piece.key, PieceKey::Vcek(_)));
+    let chips = Collateral { certificates: chips.map(|piece| piece.raw.bytes.clone()).collect(), ..Collateral::default() };
+    let all = forms::pieces(&broker.collateral.current(), SOURCE).into_iter().chain(forms::pieces(&chips, SOURCE));
+    // What lies in a folder was never judged: nothing goes out that a bundle could not carry.
+    all.filter(|piece| piece.check().is_ok()).collect()
 }
 
 #[cfg(test)]

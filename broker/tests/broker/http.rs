@@ -73,7 +73,7 @@ impl Served {
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, None, body)).await
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    pub async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let token = broker::custody::read_token(&self.house.data()).unwrap();
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, Some(&token), body)).await
     }
