@@ -27,6 +27,30 @@ pub struct Collateral {
     pub certificates: Vec<Vec<u8>>,
     /// Revocation lists, DER. One that is ill-formed or wrongly signed is a rejection; one of another line is left alone.
     pub crls: Vec<Vec<u8>>,
+    /// Intel's, for TDX.
+    pub tdx: TdxCollateral,
+}
+
+/// Intel's collateral for TDX, raw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TdxCollateral {
+    /// TCB infos: bodies of `/tdx/certification/v4/tcb`.
+    pub tcb_infos: Vec<SignedBody>,
+    /// Identities of the quoting enclave: bodies of `/tdx/certification/v4/qe/identity`.
+    pub qe_identities: Vec<SignedBody>,
+    /// Revocation lists, DER: of the root, and of the authorities over PCK certificates. The issuer is read from each.
+    pub crls: Vec<Vec<u8>>,
+    /// Certificates, DER: of authorities and signers that came with revocation lists. A cache.
+    pub certificates: Vec<Vec<u8>>,
+}
+
+/// A signed JSON body exactly as received, with the chain of its signer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignedBody {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Signer and root, PEM.
+    pub issuer_chain: Vec<u8>,
 }
 
 /// What the report data has to be.

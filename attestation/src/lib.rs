@@ -35,6 +35,7 @@
 
 mod claims;
 mod evidence;
+pub mod forms;
 mod rejection;
 mod snp;
 mod steps;
@@ -45,10 +46,11 @@ pub use claims::{
     ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind, SnpClaims, Step, Tcb, TcbPart, TcbStatus, TcbVerdict,
     TdAttributes, TdBody, TdExtended, TdxClaims, VerifiedClaims,
 };
-pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
+pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SignedBody, SnpEvidence, TdxCollateral};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
 pub use snp::anchors::Anchors;
 pub use snp::chain::{ChainCache, ChainKey, NoCache, VerifiedChain};
+pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
 
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;

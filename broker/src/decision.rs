@@ -17,6 +17,7 @@ use protocol::messages::{EvidenceMessage, Item, Purpose, ReceivedRequest, Releas
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 
+use crate::collateral::Leaves;
 use crate::documents::{ActiveDocuments, Record};
 use crate::guests::{Guests, HeldGuest};
 
@@ -30,6 +31,8 @@ pub struct Judge<'a> {
     pub anchors: &'a Anchors,
     /// What the operator has of the vendors' certificates, revocation lists and signed documents.
     pub collateral: &'a PreparedCollateral,
+    /// The certificates of VCEKs that it has.
+    pub leaves: &'a Leaves,
     /// Verified chains.
     pub chains: &'a dyn ChainCache,
     /// Guests verified before.
@@ -127,7 +130,9 @@ impl Judge<'_> {
                 return Ok(held.verify_again(self.collateral, self.anchors, self.chains, at)?);
             }
             EvidenceMessage::SevSnp { report, certificate_table } => {
-                Evidence::Snp(SnpEvidence::from_certificate_table(report.clone(), certificate_table)?)
+                let mut evidence = SnpEvidence::from_certificate_table(report.clone(), certificate_table)?;
+                self.leaves.complete(&mut evidence);
+                Evidence::Snp(evidence)
             }
             EvidenceMessage::Tdx { quote, event_log } => {
                 Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: event_log.clone() })

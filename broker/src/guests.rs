@@ -76,6 +76,12 @@ impl HeldGuest {
         &self.claims
     }
 
+    /// The evidence.
+    #[must_use]
+    pub const fn evidence(&self) -> &Arc<Evidence> {
+        &self.evidence
+    }
+
     /// The digest of what the platform signed.
     #[must_use]
     pub const fn evidence_digest(&self) -> &Digest {

@@ -193,9 +193,14 @@ fn sample_config(installation: &Installation) -> String {
          # key = \"ed25519:...\"\n\
          # names = [\"*\"]\n\
          \n\
-         # Certificates and revocation lists of the processor vendors, carried here by hand.\n\
+         # Certificates and revocation lists of the processor vendors: carried here by hand, or fetched. Nobody is asked unless\n\
+         # an upstream is named: \"vendor\", or the URL of a mirror.\n\
          # [collateral]\n\
-         # folder = \"collateral\"\n",
+         # folder = \"collateral\"\n\
+         # [collateral.amd]\n\
+         # upstream = \"vendor\"\n\
+         # [collateral.intel]\n\
+         # upstream = \"vendor\"\n",
         name = installation.name,
         anchors = installation.anchors,
         root = installation.root,

@@ -13,6 +13,7 @@ use portcullis_fuzz::model::Model;
 use portcullis_fuzz::snp::Machine;
 use portcullis_fuzz::{NOW, Signer, documents, log, recipient};
 use protocol::challenge::ChallengeKey;
+use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
 use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody};
 use protocol::dsse::{Body, SignedDocument};
 use protocol::entries::{Decided, Entry, Event, RejectionCount, Verdict};
@@ -103,7 +104,46 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
         chosen(5, &json(&AnswerBody { request: Digest::from([9; 32]), sealed })),
     ];
     write(folder, "signed_document", seeds)?;
-    write(folder, "record_file", [json(&documents::record())])
+    write(folder, "record_file", [json(&documents::record())])?;
+    collateral(folder)
+}
+
+/// Bundles and forms. Of Intel's there are only shapes here: chains and signatures that nobody made.
+fn collateral(folder: &Path) -> std::io::Result<()> {
+    let platform = SoftPlatform::new(Line::Milan);
+    let chain = "-----BEGIN CERTIFICATE-----\nAw==\n-----END CERTIFICATE-----\n";
+    let dates = r#""issueDate":"2026-01-01T00:00:00Z","nextUpdate":"2026-01-31T00:00:00Z","tcbEvaluationDataNumber":1"#;
+    let info = format!(r#"{{"id":"TDX","version":3,{dates},"fmspc":"00806F050000"}}"#);
+    let body = format!(r#"{{"tcbInfo":{info},"signature":"00"}}"#);
+    let piece = |kind: CollateralKind, bytes: &[u8]| CollateralPiece {
+        kind,
+        bytes: bytes.to_vec(),
+        issuer_chain: kind.has_chain().then(|| chain.to_owned()),
+        source: "seeds".to_owned(),
+    };
+    let pieces = vec![
+        piece(CollateralKind::SnpCrl, &platform.crl_der(&[])),
+        piece(CollateralKind::TdxTcbInfo, body.as_bytes()),
+        piece(CollateralKind::SnpCertificate, &platform.vcek_der()),
+    ];
+    let bundle = CollateralBundleBody { created: NOW, pieces };
+    let quote = serde_json::json!({
+        "pck_crl_issuer_chain": chain, "root_ca_crl": "", "pck_crl": "", "tcb_info_issuer_chain": chain, "tcb_info": info,
+        "tcb_info_signature": "00", "qe_identity_issuer_chain": chain, "qe_identity": "{}", "qe_identity_signature": "00",
+    });
+    let client = format!(
+        r#"{{"collaterals":{{"tcbinfos":[{{"tdx_tcbinfo":{{"tcbInfo": {info}, "signature": "00"}}}}],"pckcacrl":{{}},"tdqeidentity":"{{}}",
+        "certificates":{{"TCB-Info-Issuer-Chain":"-----BEGIN%20CERTIFICATE-----%0A","SGX-Enclave-Identity-Issuer-Chain":"x"}},"rootcacrl":""}}}}"#
+    );
+    let seeds = [
+        chosen(0, &json(&bundle)),
+        chosen(1, &signed(&bundle, Signer::Authority).to_json()),
+        chosen(1, &platform.crl_der(&[])),
+        chosen(1, quote.to_string().as_bytes()),
+        chosen(1, client.as_bytes()),
+        chosen(2, &[&[128], body.as_bytes(), chain.as_bytes()].concat()),
+    ];
+    write(folder, "collateral_bundle", seeds)
 }
 
 fn exchange(folder: &Path) -> std::io::Result<()> {
@@ -219,6 +259,7 @@ fn audit_log(folder: &Path) -> std::io::Result<()> {
         Event::RecordPut { name: name("acme/llama"), version: Version::FIRST, statement: digest, publisher: signer },
         Event::PolicyPut { name: name("inference"), version: Version::FIRST, document: digest, authority: signer },
         Event::RevocationsPut { version: Version::FIRST, document: digest, authority: signer, revoked: 2 },
+        Event::CollateralImported { document: digest, authority: signer, pieces: 4 },
         Event::Decision {
             decision: DecisionId::from([4; 16]),
             request: digest,

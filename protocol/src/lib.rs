@@ -11,6 +11,7 @@
 //! | [`keys`] | Ed25519 keys and their text forms |
 //! | [`transcript`] | what the report data of an attestation report binds |
 //! | [`challenge`] | the challenge that any replica can check |
+//! | [`collateral`] | vendor collateral carried to where there is no network |
 //! | [`admin`] | what operators and publishers ask a broker |
 //! | [`entries`] | what stands in the audit log |
 //! | [`messages`] | the release request and its answer |
@@ -25,6 +26,7 @@
 
 pub mod admin;
 pub mod challenge;
+pub mod collateral;
 pub mod documents;
 pub mod dsse;
 pub mod encoding;

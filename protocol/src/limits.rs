@@ -43,6 +43,21 @@ pub const CERTIFICATES: usize = 16;
 /// One certificate revocation list (bytes, DER): AMD's are below 1 KiB, Intel's below 4 KiB.
 pub const REVOCATION_LIST: usize = 256 * 1024;
 
+/// One piece of collateral (bytes): a revocation list at its own limit; TCB infos are below 40 KiB.
+pub const COLLATERAL_PIECE: usize = REVOCATION_LIST;
+
+/// The issuer chain of a piece of collateral (bytes, PEM): four certificates of 2 KiB, twice over.
+pub const COLLATERAL_CHAIN: usize = 16 * 1024;
+
+/// Where a piece of collateral was found (bytes of text): an address with its query, or a path.
+pub const COLLATERAL_SOURCE: usize = 1024;
+
+/// Pieces in one bundle: a VCEK for each of some thousand machines, and a hundred lists and TCB infos.
+pub const COLLATERAL_PIECES: usize = 4096;
+
+/// One bundle (bytes of its JSON form): [`COLLATERAL_PIECES`] certificates of 1.7 KiB are 7 MiB, base64 twice over makes 12.4 MiB of them.
+pub const COLLATERAL_BUNDLE: usize = 16 * 1024 * 1024;
+
 /// Items asked for in one release request: a base model with its adapters and credentials.
 pub const ASKS: usize = 64;
 

@@ -107,6 +107,11 @@ impl Anchors {
         self.digest
     }
 
+    /// The lines that have a root here.
+    pub fn lines(&self) -> impl Iterator<Item = ProductLine> {
+        self.roots.iter().map(|root| root.line)
+    }
+
     /// The root of a line.
     pub(super) fn root(&self, line: ProductLine) -> Result<&Root, Rejection> {
         self.roots.iter().find(|root| root.line == line).ok_or(Rejection::ProductNotAnchored { line })

@@ -5,6 +5,7 @@ use protocol::limits;
 use protocol::time::UnixTime;
 
 use super::anchors::{Anchors, Root};
+use super::pieces::PieceWindow;
 use super::pss;
 use super::x509::{Malformed, Signed, common_name, contents, context, end, extensions, serial_text, time};
 use crate::claims::{ProductLine, Revocation, SigningKeyKind};
@@ -55,6 +56,19 @@ impl<'a> RevocationList<'a> {
 
     fn names(&self, serial: &[u8]) -> bool {
         self.revoked.contains(&serial)
+    }
+
+    /// Contents of the issuer's `Name`.
+    pub(super) const fn issuer(&self) -> &'a [u8] {
+        self.issuer
+    }
+
+    pub(super) fn is_signed_by(&self, root: &Root) -> bool {
+        pss::is_signed_by(&self.signed, &root.key)
+    }
+
+    pub(super) const fn window(&self) -> PieceWindow {
+        PieceWindow { issued: self.this_update, until: self.next_update }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use policies::Policy;
+use protocol::collateral::CollateralBundleBody;
 use protocol::documents::{PolicyBody, RevocationsBody, StatementBody};
 use protocol::dsse::{Body, Document, DocumentError, SignedDocument};
 use protocol::envelope::RecordFile;
@@ -71,6 +72,14 @@ impl Trust {
         let (document, signer) = authenticate::<RevocationsBody>(signed, &self.authorities)?;
         self.same_installation(document.body().installation)?;
         Ok(Admitted::Revocations(Arc::new(RevocationList::new(document, signer.clone()))))
+    }
+
+    /// Admits a bundle of collateral: carried by an authority. What it carries is verified piece by piece.
+    ///
+    /// # Errors
+    /// [`PutError::Document`].
+    pub fn collateral(&self, signed: &SignedDocument) -> Result<Document<CollateralBundleBody>, PutError> {
+        Ok(authenticate(signed, &self.authorities)?.0)
     }
 
     fn same_installation(&self, found: PublicKey) -> Result<(), PutError> {

@@ -88,15 +88,18 @@ async fn put(broker: &Broker, kind: &'static str, admitted: Result<Admitted, Put
             tracing::info!(kind, document = %accepted.document, entry = accepted.entry, "document put in force");
             (StatusCode::CREATED, Json(accepted)).into_response()
         }
-        Err(PutFailed::Refused(error)) => {
-            let (status, code) = put_error(&error);
-            Refusal::new(status, code, "the document was not put in force").detail(error.to_string()).into_response()
-        }
+        Err(PutFailed::Refused(error)) => refused(&error),
         Err(PutFailed::Record(error)) => {
             tracing::error!(%error, "a document could not be recorded");
             refuse(503, "not-recorded", "the document could not be recorded, so it is not in force")
         }
     }
+}
+
+/// A document that is not taken, and why.
+pub(super) fn refused(error: &PutError) -> Response {
+    let (status, code) = put_error(error);
+    Refusal::new(status, code, "the document was not put in force").detail(error.to_string()).into_response()
 }
 
 /// One table from error to status and code.

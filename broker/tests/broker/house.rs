@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use attestation::Anchors;
 use broker::clock;
-use broker::collateral::CollateralFolder;
+use broker::collateral::{CollateralHouse, Vendors};
 use broker::config::{Limits, Signer};
 use broker::custody::{Installation, Keys, TestAnchor, read_token};
 use broker::decision::{Judge, Rejection};
 use broker::documents::{Admitted, Trust};
+use broker::feed::{self, Feed};
 use broker::guests::HeldGuest;
 use broker::init::{Plan, Root, anchors, init, store_path};
 use broker::ledger::{Identity, Ledger, OpenError, RecordError};
@@ -76,6 +77,9 @@ pub struct House {
     folder: TempDir,
     pub trust: Trust,
     pub limits: Limits,
+    /// Whom the feed asks: nobody, unless a test says so.
+    pub feed: feed::Settings,
+    pub vendors: Vendors,
     pub at: UnixTime,
 }
 
@@ -100,7 +104,7 @@ impl House {
             publishers: vec![signer(&publisher(), &["acme/*", "other/*"])],
             authorities: vec![signer(&authority(), &["*"]), signer(&other_authority(), &["other/*"])],
         };
-        Self { folder, trust, limits: Limits::default(), at }
+        Self { folder, trust, limits: Limits::default(), feed: feed::Settings::default(), vendors: Vendors::default(), at }
     }
 
     /// With a record `acme/llama` version 1 and the policy `acme/strict` that permits the testbed's image.
@@ -147,11 +151,17 @@ impl House {
         let (keys, log_key) = self.keys();
         let ledger = Ledger::open(Arc::clone(&store), log_key, self.identity(), &self.trust, None).await.unwrap();
         let installation = self.installation();
+        let anchors = Arc::new(anchors(&installation).unwrap());
+        let folder = Some(self.data().join("collateral"));
+        let collateral = CollateralHouse::open(folder, self.vendors, Arc::clone(&anchors), Arc::clone(&store), self.at).await;
+        let collateral = Arc::new(collateral.unwrap());
+        let feed = Arc::new(Feed::new(&self.feed, Arc::clone(&collateral)).unwrap());
         Arc::new(Broker::new(Parts {
             keys,
             installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
-            anchors: anchors(&installation).unwrap(),
-            collateral: CollateralFolder::open(Some(self.data().join("collateral"))).unwrap(),
+            anchors,
+            collateral,
+            feed,
             trust: self.trust.clone(),
             ledger,
             store,
@@ -360,6 +370,7 @@ pub fn decide_under(
         challenges: &broker.keys.challenge,
         anchors,
         collateral: &broker.collateral.current(),
+        leaves: broker.collateral.leaves(),
         chains: &broker.chains,
         guests: &broker.guests,
         documents: &broker.ledger.published().documents,

@@ -28,15 +28,15 @@ use tokio::sync::watch;
 use crate::house::*;
 
 /// A broker that listens, until it is stopped.
-struct Served {
-    house: House,
-    broker: Arc<Broker>,
+pub struct Served {
+    pub house: House,
+    pub broker: Arc<Broker>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     ended: tokio::task::JoinHandle<()>,
 }
 
-async fn serve_house(house: House, tls: Option<&Tls>) -> Served {
+pub async fn serve_house(house: House, tls: Option<&Tls>) -> Served {
     let broker = house.open().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -50,7 +50,7 @@ async fn served() -> Served {
     serve_house(House::with_llama().await, None).await
 }
 
-type Answer = Response<Bytes>;
+pub type Answer = Response<Bytes>;
 
 async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, request: Request<Full<Bytes>>) -> Answer {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -69,22 +69,22 @@ fn request(method: &str, path: &str, token: Option<&str>, body: Vec<u8>) -> Requ
 }
 
 impl Served {
-    async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, None, body)).await
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    pub async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let token = broker::custody::read_token(&self.house.data()).unwrap();
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, Some(&token), body)).await
     }
 
-    async fn challenge(&self) -> Vec<u8> {
+    pub async fn challenge(&self) -> Vec<u8> {
         let answer = self.call("POST", "/v1/challenge", vec![]).await;
         assert_eq!(answer.status(), StatusCode::OK);
         serde_json::from_slice::<ChallengeAnswer>(answer.body()).unwrap().challenge
     }
 
-    async fn release(&self, guest: &Guest, body: &ReleaseRequest) -> Answer {
+    pub async fn release(&self, guest: &Guest, body: &ReleaseRequest) -> Answer {
         self.call("POST", "/v1/release", SignedDocument::sign(body, &guest.signing).unwrap().to_json()).await
     }
 
@@ -95,7 +95,7 @@ impl Served {
 }
 
 #[track_caller]
-fn problem(answer: &Answer, status: u16, code: &str) -> Problem {
+pub fn problem(answer: &Answer, status: u16, code: &str) -> Problem {
     assert_eq!(answer.status().as_u16(), status, "{:?}", answer.body());
     assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
     let problem: Problem = serde_json::from_slice(answer.body()).unwrap();
@@ -331,7 +331,7 @@ async fn an_outsider_rebuilds_the_log_from_its_tiles() {
     problem(&served.call("GET", "/log/tile/entries/000", vec![]).await, 503, "store-failed");
 }
 
-fn retry_after(headers: &HeaderMap) -> u64 {
+pub fn retry_after(headers: &HeaderMap) -> u64 {
     headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap()
 }
 

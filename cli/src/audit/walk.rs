@@ -37,7 +37,7 @@ impl Audit {
         self.first.get_or_insert(at);
         self.last = Some(at);
         match event {
-            Event::Initialised {} => {}
+            Event::Initialised {} | Event::CollateralImported { .. } => {}
             Event::Started { .. } => self.starts += 1,
             Event::RecordPut { .. } | Event::PolicyPut { .. } | Event::RevocationsPut { .. } => self.documents += 1,
             Event::Decision { items, .. } => {

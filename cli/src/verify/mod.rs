@@ -2,24 +2,24 @@
 //!
 //! It needs no network and no broker, and it releases nothing: what comes out is data.
 
-mod pem;
 mod text;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use attestation::{Anchors, BadAnchor, Collateral, Evidence, GenuineEvidence, ProductLine, Rejected, ReportDataRule, SnpEvidence};
+use attestation::{Anchors, Collateral, Evidence, GenuineEvidence, Rejected, ReportDataRule, SnpEvidence};
 use clap::Args;
 use policies::{Policy, PolicyError};
 use protocol::ids::AnchorClass;
 use protocol::limits;
 use protocol::time::UnixTime;
 
+use crate::anchors::{self, AnchorsError};
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, FileError};
+use crate::pem::{self, Content, PemError};
 use crate::{clock, failure::Exit};
-use pem::{Content, PemError};
 use verdict::{PolicyVerdict, Verdict};
 
 /// The largest file of evidence that is read (bytes). Longer than a report with its largest table, so that what is too long is judged, and judged as that.
@@ -103,14 +103,9 @@ pub(crate) enum VerifyError {
         /// The evidence.
         path: PathBuf,
     },
-    /// A root that is none.
-    #[error("{path}: {error}", path = path.display())]
-    Anchors {
-        /// The file of roots.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: BadAnchor,
-    },
+    /// The roots.
+    #[error(transparent)]
+    Anchors(#[from] AnchorsError),
     /// A policy that is none.
     #[error("{path}: {error}", path = path.display())]
     Policy {
@@ -126,21 +121,19 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::File(error) => error.into(),
             VerifyError::Pem(error) => error.into(),
+            VerifyError::Anchors(error) => error.into(),
             VerifyError::Policy { error: ref inner, .. } => {
                 let hint = inner.hint();
                 Self::usage(error).hint(hint)
             }
             VerifyError::TwoTables { .. } => Self::usage(error).hint("a report alone has exactly 1184 bytes"),
-            VerifyError::Anchors { .. } => {
-                Self::usage(error).hint("test roots are self-signed certificates named ARK-Milan, ARK-Genoa or ARK-Turin")
-            }
         }
     }
 }
 
 impl Verify {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Outcome {
-        let anchors = self.anchors.as_deref().map_or_else(|| Ok(Anchors::vendor()), test_anchors)?;
+        let anchors = anchors::read(self.anchors.as_deref())?;
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
         let at = self.at.unwrap_or_else(clock::now);
         if anchors.class() == AnchorClass::Test {
@@ -187,29 +180,6 @@ impl Verify {
         };
         Ok((report.to_vec(), table))
     }
-}
-
-/// Reads test roots. Which line each stands for is what its own name says.
-fn test_anchors(path: &Path) -> Result<Anchors, VerifyError> {
-    let refuse = |error| VerifyError::Anchors { path: path.to_owned(), error };
-    let mut arks = Vec::new();
-    for der in pem::read(path, Content::Certificates)? {
-        arks.push((line_of(&der).map_err(refuse)?, der));
-    }
-    Anchors::test(arks).map_err(refuse)
-}
-
-/// The line whose root this is: the one that it passes as. Where there is none, the refusal that is not merely about another line's name.
-fn line_of(der: &[u8]) -> Result<ProductLine, BadAnchor> {
-    let mut refused = BadAnchor::None;
-    for line in ProductLine::ALL {
-        match Anchors::test(vec![(line, der.to_vec())]) {
-            Ok(_) => return Ok(line),
-            Err(error) if matches!(refused, BadAnchor::None | BadAnchor::Name { .. }) => refused = error,
-            Err(_) => {}
-        }
-    }
-    Err(refused)
 }
 
 fn read_policy(path: &Path) -> Result<Policy, VerifyError> {

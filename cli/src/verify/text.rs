@@ -87,7 +87,16 @@ fn snp(claims: &SnpClaims) -> Vec<(&'static str, String)> {
         ("report data", hex(&claims.report_data)),
         ("host data", hex(&claims.host_data)),
         ("vmpl", claims.vmpl.to_string()),
-        ("guest policy", format!("{:#x}, abi {}.{}: {}", policy.raw, policy.abi_major, policy.abi_minor, listed(&set))),
+        (
+            "guest policy",
+            format!(
+                "{:#x}, abi {}.{}: {}",
+                policy.raw,
+                policy.abi_major,
+                policy.abi_minor,
+                listed(&set, "nothing allowed, nothing required")
+            ),
+        ),
         ("guest svn", claims.guest_svn.to_string()),
         ("family id", hex(&claims.family_id)),
         ("image id", hex(&claims.image_id)),
@@ -115,10 +124,11 @@ fn snp(claims: &SnpClaims) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn listed(names: &[&str]) -> String {
-    if names.is_empty() { "nothing allowed, nothing required".to_owned() } else { names.join(", ") }
+/// Names with commas between them, or what it means that there are none.
+pub(super) fn listed(names: &[&str], none: &str) -> String {
+    if names.is_empty() { none.to_owned() } else { names.join(", ") }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
