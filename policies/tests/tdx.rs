@@ -2,18 +2,17 @@
 //!
 //! Each row takes the full policy and claims that it permits, changes either, and states the codes that must fail.
 
-use attestation::{
-    CollateralSource, EventLog, MeasuredEvent, PckAuthority, PckClaims, PlatformClaims, Revocation, SecondOpinion, TcbPart, TcbStatus,
-    TcbVerdict, TdAttributes, TdBody, TdExtended, TdxClaims,
-};
+use attestation::{EventLog, MeasuredEvent, PlatformClaims, Revocation, SecondOpinion, TcbStatus, TdAttributes, TdBody, TdxClaims};
 use policies::{Check, Policy, Verdict};
 use protocol::ids::{Digest, Role};
 use protocol::time::UnixTime;
 
+mod subjects;
+
+use subjects::{NOW, event, tdx};
+
 const FULL: &str = include_str!("tdx.toml");
 const DAY: u64 = 86400;
-/// 2026-11-23T18:00:00Z.
-const NOW: u64 = 1_795_456_800;
 
 const fn at(seconds: u64) -> UnixTime {
     UnixTime::from_seconds(seconds)
@@ -27,10 +26,6 @@ struct Subject {
     at: UnixTime,
 }
 
-fn event(rtmr: u8, kind: u32, digest: u8) -> MeasuredEvent {
-    MeasuredEvent { rtmr, kind, digest: [digest; 48], data: None }
-}
-
 fn events(claims: &mut TdxClaims) -> &mut Vec<MeasuredEvent> {
     match &mut claims.event_log {
         EventLog::Replayed { events } => events,
@@ -40,76 +35,7 @@ fn events(claims: &mut TdxClaims) -> &mut Vec<MeasuredEvent> {
 
 /// The least that the full policy permits: a TD 1.5 Ex report in a quote of version 5.
 fn full() -> Subject {
-    let date = UnixTime::parse("2024-03-13T00:00:00Z").unwrap();
-    let part = TcbPart { status: TcbStatus::UpToDate, date };
-    let source = CollateralSource { evaluation: 17, issued: at(NOW - 20 * DAY), next_update: at(NOW + 10 * DAY) };
-    let claims = TdxClaims {
-        quote_version: 5,
-        body: TdBody::Td15Ex,
-        tee_tcb_svn: [1; 16],
-        mrseam: [0xa5; 48],
-        mrsignerseam: [0; 48],
-        seam_attributes: 0,
-        td_attributes: TdAttributes { raw: TdAttributes::SEPT_VE_DISABLE },
-        xfam: 0x600e7,
-        mrtd: [0xa1; 48],
-        mrconfigid: [0xd1; 48],
-        mrowner: [0xd2; 48],
-        mrownerconfig: [0xd3; 48],
-        rtmrs: [[0xb0; 48], [0xb1; 48], [0xb2; 48], [0; 48]],
-        report_data: [0; 64],
-        tee_tcb_svn_2: Some([1; 16]),
-        mrservicetd: Some([0xd4; 48]),
-        extended: Some(TdExtended {
-            vm_id: 1,
-            td_id: [0xd5; 32],
-            device_info: [0xd6; 48],
-            initial_service_td_hash: [0xd4; 48],
-            initial_service_td_attributes: 1 << 28,
-            initial_cpu_svn: [0; 16],
-            initial_tee_tcb_svn: [0; 16],
-            initial_fmspc: [0; 12],
-            current_service_td_hash: [0xd4; 48],
-            current_service_td_attributes: 1 << 28,
-        }),
-        platform: PckClaims {
-            authority: PckAuthority::Platform,
-            fmspc: [0xb0, 0xc0, 0x6f, 0, 0, 0],
-            pceid: [0; 2],
-            ppid: [0xf3; 16],
-            components: [1; 16],
-            pce_svn: 13,
-            platform_instance: Some([0xf1; 16]),
-            dynamic_platform: Some(true),
-            cached_keys: Some(true),
-            smt_enabled: Some(false),
-        },
-        qe_isv_svn: 4,
-        tcb: TcbVerdict {
-            status: TcbStatus::UpToDate,
-            date,
-            advisories: Vec::new(),
-            superseded: None,
-            platform: part.clone(),
-            module: Some(part.clone()),
-            qe: part,
-        },
-        tcb_info: source,
-        qe_identity: source,
-        revocation: Revocation::Checked { this_update: at(NOW - 30 * DAY), next_update: at(NOW + DAY) },
-        event_log: EventLog::Replayed {
-            events: vec![
-                event(0, 1, 0x77),
-                event(1, 0x8000_0003, 0xe1),
-                event(2, 13, 0xe4),
-                event(1, 4, 0xe2),
-                event(2, 13, 0xe5),
-                event(1, 4, 0xe2),
-            ],
-        },
-        second_opinion: SecondOpinion::Unavailable { why: "version 5" },
-    };
-    Subject { claims, role: "workload:chat/llama".parse().unwrap(), configuration: Digest::from([0xc1; 32]), at: at(NOW) }
+    Subject { claims: tdx(), role: "workload:chat/llama".parse().unwrap(), configuration: Digest::from([0xc1; 32]), at: at(NOW) }
 }
 
 /// One row of the tables.

@@ -195,6 +195,18 @@ pub enum BaselineProduct {
     Turin,
 }
 
+impl BaselineProduct {
+    /// `milan`, `genoa` or `turin`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Milan => "milan",
+            Self::Genoa => "genoa",
+            Self::Turin => "turin",
+        }
+    }
+}
+
 impl Body for TcbBaselinesBody {
     const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.tcb-baselines+json";
 
