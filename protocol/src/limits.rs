@@ -58,6 +58,15 @@ pub const COLLATERAL_PIECES: usize = 4096;
 /// One bundle (bytes of its JSON form): [`COLLATERAL_PIECES`] certificates of 1.7 KiB are 7 MiB, base64 twice over makes 12.4 MiB of them.
 pub const COLLATERAL_BUNDLE: usize = 16 * 1024 * 1024;
 
+/// Zero bytes behind a TD quote: the kernel hands quotes out in buffers of 8 KiB, and a quote is never empty.
+pub const TD_QUOTE_PADDING: usize = 8 * 1024;
+
+/// Authentication data of a quoting enclave (bytes): Intel's has 32.
+pub const QE_AUTHENTICATION_DATA: usize = 64;
+
+/// One signed body of Intel's collateral service (bytes): TCB infos have some 4 to 20 KiB.
+pub const COLLATERAL_BODY: usize = 256 * 1024;
+
 /// Items asked for in one release request: a base model with its adapters and credentials.
 pub const ASKS: usize = 64;
 

@@ -272,6 +272,12 @@ impl fmt::Display for TcbStatus {
     }
 }
 
+impl fmt::Display for PckAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The merged verdict of platform, module and quoting enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TcbVerdict {
