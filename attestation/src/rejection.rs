@@ -571,11 +571,12 @@ pub enum BadAnchor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event_log::EventLogError;
 
     #[test]
     fn codes_are_kebab_case_and_stand_once() {
         let mut seen = std::collections::HashSet::new();
-        for code in Rejection::CODES.iter().chain(TdxRejection::CODES) {
+        for code in Rejection::CODES.iter().chain(TdxRejection::CODES).chain(EventLogError::CODES) {
             assert!(seen.insert(code), "{code} twice");
             assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{code}");
         }

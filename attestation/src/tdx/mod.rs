@@ -124,10 +124,7 @@ pub(crate) fn judge(
     // 12. Event log: where one came, it replays to all four registers.
     let event_log = match &evidence.event_log {
         None => EventLog::Absent,
-        Some(log) => {
-            let events = event_log::replay(log, &report.rtmrs).map_err(|error| TdxRejection::EventLog { error })?;
-            EventLog::Replayed { events }
-        }
+        Some(log) => EventLog::Replayed { events: event_log::replay(log, &report.rtmrs)? },
     };
     steps.passed(12, || match &event_log {
         EventLog::Absent => "none came".to_owned(),
@@ -136,7 +133,7 @@ pub(crate) fn judge(
 
     // 13. Second opinion: on the claims as a policy will read them.
     let mut claims = claims(&quote, &chain, Found { tcb, tcb_info, qe_identity, revocation, event_log });
-    claims.second_opinion = second_opinion::ask(&quote, &claims)?;
+    claims.second_opinion = second_opinion::ask(&quote, chain.key.point(), &claims)?;
     steps.passed(13, || claims.second_opinion.to_string());
 
     if origin == Origin::New {

@@ -11,6 +11,8 @@ pub(crate) struct Key {
     fixed: ParsedPublicKey,
     /// DER: certificates and lists.
     asn1: ParsedPublicKey,
+    /// As the certificate has it.
+    point: Vec<u8>,
 }
 
 impl Key {
@@ -19,7 +21,12 @@ impl Key {
         let point = public_key(spki, alg_id::ECDSA_P256).ok().flatten()?;
         let fixed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()?;
         let asn1 = ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).ok()?;
-        Some(Self { fixed, asn1 })
+        Some(Self { fixed, asn1, point: point.to_vec() })
+    }
+
+    /// The point (SEC 1, section 2.3.3).
+    pub(super) fn point(&self) -> &[u8] {
+        &self.point
     }
 
     /// Whether `signed` says that it is signed by ECDSA with SHA-256.

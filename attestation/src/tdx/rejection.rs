@@ -9,7 +9,9 @@ use crate::x509::Untimely;
 
 rejections! {
     /// Why TDX evidence was rejected. [`Self::code`] and [`Self::step`] are stable; the sentence is for people and may change.
-    TdxRejection, steps crate::TDX_STEPS;
+    TdxRejection, steps crate::TDX_STEPS, or
+    /// 12: the event log is ill-formed, or does not replay to the quote's registers.
+    EventLog(EventLogError);
 
     // 1: format
     /// Longer than any quote ([`protocol::limits::TD_QUOTE`]).
@@ -591,17 +593,9 @@ rejections! {
         found: HexBytes<64>,
     }
 
-    // 12: event log
-    /// The event log is ill-formed, or does not replay to the quote's registers.
-    12 "tdx-event-log" "the event log does not prove the quote's registers: {error}"
-    EventLog {
-        /// Which check it failed.
-        error: EventLogError,
-    }
-
     // 13: second opinion
     /// The independent verifier read a field differently.
-    13 "tdx-second-opinion" "two independent verifiers read {field} differently"
+    13 "tdx-second-opinion-disagrees" "two independent verifiers read {field} differently"
     SecondOpinion {
         /// The first field that differs.
         field: &'static str,
@@ -612,6 +606,9 @@ rejections! {
         /// In its words.
         why: String,
     }
+    /// The independent verifier panicked on a quote that ours accepted: a fault in one of the two, which somebody should look at.
+    13 "tdx-second-opinion-panicked" "the independent verifier panicked on the quote"
+    SecondOpinionPanicked {}
 }
 
 impl From<Untimely> for TdxRejection {
