@@ -10,7 +10,7 @@
 //! | `seal`, `credential`, `record` | a secret becomes a record, sealed to the broker that the pinned root certified |
 //! | `inspect` | what files say of themselves |
 //! | `collateral`, `anchors` | vendor collateral: carried, checked, imported; the roots that judge it |
-//! | `records`, `policy`, `revoke`, `explain` | what administrators ask a broker |
+//! | `records`, `policy`, `calendar`, `revoke`, `explain` | what administrators ask a broker |
 //! | `audit` | the broker's log, read and checked |
 //! | `broker`, `installation` | the way to a broker, and whom to believe there |
 //! | `console`, `checks`, `failure`, `files`, `interrupt`, `clock`, `size` | how a command speaks, ends, and touches the machine |
@@ -18,6 +18,7 @@
 mod anchors;
 mod audit;
 mod broker;
+mod calendar;
 mod certify;
 mod checks;
 mod clock;
@@ -72,6 +73,8 @@ enum Command {
     List(records::List),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    #[command(subcommand)]
+    Calendar(calendar::CalendarCommand),
     Revoke(revoke::Revoke),
     Explain(explain::Explain),
     #[command(subcommand)]
@@ -126,6 +129,7 @@ fn dispatch(command: Command, console: &mut Console<'_>) -> Exit {
         Command::Publish(publish) => publish.run(console),
         Command::List(list) => list.run(console),
         Command::Policy(policy) => policy.run(console),
+        Command::Calendar(calendar) => calendar.run(console),
         Command::Revoke(revoke) => revoke.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Audit(audit) => audit.run(console),

@@ -9,6 +9,8 @@
 //! | `GET /v1/policies/NAME` | | the signed policy |
 //! | `PUT /v1/revocations` | a signed [`crate::documents::RevocationsBody`] | [`Accepted`] |
 //! | `GET /v1/revocations` | | a list of signed documents, one an authority |
+//! | `PUT /v1/tcb-baselines` | a signed [`crate::documents::TcbBaselinesBody`] | [`Accepted`] |
+//! | `GET /v1/tcb-baselines/NAME` | | the signed TCB calendar |
 //! | `GET /v1/decisions/ID` | | [`Explanation`] |
 //! | `PUT /v1/collateral` | a signed [`crate::collateral::CollateralBundleBody`] | [`CollateralImported`] |
 //! | `GET /v1/collateral` | | [`CollateralHeld`] |
