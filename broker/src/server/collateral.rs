@@ -101,6 +101,10 @@ pub async fn held(State(broker): State<Arc<Broker>>) -> Response {
     Json(CollateralHeld { pieces: all, left_out }).into_response()
 }
 
+pub async fn forecast(State(broker): State<Arc<Broker>>) -> Response {
+    Json(broker.sightings.forecast(&broker.ledger.published().documents, clock::now())).into_response()
+}
+
 /// Verifies one piece and keeps it, durably; or says why not.
 async fn keep(broker: &Broker, piece: &CollateralPiece, at: UnixTime) -> Result<(), String> {
     let outcomes = broker.collateral.import(forms::collateral(std::slice::from_ref(piece)), at).await;
