@@ -150,3 +150,13 @@ async fn a_forecast_names_each_platform_that_was_seen_and_when_its_policy_will_d
     assert!(denied.from > found.at, "{denied:?}");
     problem(&served.call("GET", "/v1/collateral/forecast", Vec::new()).await, 401, "admin-token");
 }
+
+#[tokio::test]
+async fn a_bundle_in_the_folder_serves_as_well_however_many_chips_it_has() {
+    let house = House::with_llama().await;
+    let chip = |number: u8| piece(CollateralKind::SnpCertificate, platform().with_chip(&number.to_string()).vcek_der());
+    let all = pieces().into_iter().chain((0..40).map(chip)).collect();
+    std::fs::write(house.data().join("collateral/bundle.json"), bundle(all, &authority()).to_json()).unwrap();
+    let served = serve_house(house, None).await;
+    assert_eq!(release(&served).await.status(), StatusCode::OK);
+}
