@@ -222,6 +222,12 @@ pub fn pieces(collateral: &Collateral, source: &str) -> Vec<CollateralPiece> {
     .concat()
 }
 
+/// Whether a certificate (DER) says that it is one chip's (VCEK) or one provider's (VLEK), and not an authority's.
+#[must_use]
+pub fn is_of_a_chip(der: &[u8]) -> bool {
+    peek::peek(der).is_some_and(|peeked| matches!(peeked.subject(), Some("SEV-VCEK" | "SEV-VLEK")))
+}
+
 /// What a file is made of, before bodies and chains have found each other.
 enum Part {
     /// Complete.

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 
 pub use folder::CollateralFolder;
 pub(crate) use piece::hex;
+pub(crate) use piece::hex;
 pub use piece::{BadKey, Piece, PieceKey, RawPiece, Vendor};
 
 use crate::store::{Store, StoreError, StoredFloor, StoredPiece};
@@ -140,6 +141,7 @@ impl CollateralHouse {
                 tracing::warn!(key, %why, "a stored piece of collateral is not used");
             }
         }
+        house.take_in_leaves(at);
         house.rebuild();
         Ok(house)
     }
@@ -202,7 +204,20 @@ impl CollateralHouse {
     /// Reads the folder again where it changed.
     pub fn refresh(&self) {
         if self.folder.refresh() {
+            self.take_in_leaves(crate::clock::now());
             self.rebuild();
+        }
+    }
+
+    /// The certificates of VCEKs in the folder stand with the others: a bundle may bring hundreds, and evidence needs one.
+    fn take_in_leaves(&self, at: UnixTime) {
+        for bytes in self.folder.current().certificates.iter().cloned() {
+            let Some(name) = VcekName::of_certificate(&bytes) else { continue };
+            let key = PieceKey::Vcek(name);
+            let stored = StoredPiece { key: key.to_string(), bytes, issuer_chain: Vec::new(), fetched_at: at.seconds() };
+            if let Err(why) = self.take_back(stored, at) {
+                tracing::warn!(%key, %why, "a certificate in the collateral folder is not used");
+            }
         }
     }
 
@@ -396,6 +411,7 @@ impl CollateralHouse {
     /// Puts folder and pieces together.
     fn rebuild(&self) {
         let mut in_use = (*self.folder.current()).clone();
+        in_use.certificates.retain(|der| VcekName::of_certificate(der).is_none());
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         for piece in held.pieces.values() {
             let (list, bytes) = match piece.key {

@@ -73,7 +73,7 @@ async fn import(broker: &Broker, bundle: &Document<CollateralBundleBody>) -> Res
 fn authorities_first(pieces: &[CollateralPiece]) -> Vec<usize> {
     let rank = |piece: &CollateralPiece| match piece.kind {
         CollateralKind::TdxCertificate => 0,
-        CollateralKind::SnpCertificate if !is_of_a_chip(piece) => 1,
+        CollateralKind::SnpCertificate if !forms::is_of_a_chip(&piece.bytes) => 1,
         CollateralKind::TdxTcbInfo | CollateralKind::TdxQeIdentity | CollateralKind::TdxCrl | CollateralKind::SnpCrl => 2,
         CollateralKind::SnpCertificate => 3,
     };
@@ -82,15 +82,9 @@ fn authorities_first(pieces: &[CollateralPiece]) -> Vec<usize> {
     order
 }
 
-/// Whether a certificate says that it is a chip's or a provider's, and not an authority's.
-fn is_of_a_chip(piece: &CollateralPiece) -> bool {
-    let subject = PieceSummary::of(piece).subject;
-    subject.starts_with("SEV-VCEK ") || subject.starts_with("SEV-VLEK ")
-}
-
 pub async fn held(State(broker): State<Arc<Broker>>) -> Response {
     let mut all = pieces(&broker);
-    let chip = |piece: &CollateralPiece| piece.kind == CollateralKind::SnpCertificate && is_of_a_chip(piece);
+    let chip = |piece: &CollateralPiece| piece.kind == CollateralKind::SnpCertificate && forms::is_of_a_chip(&piece.bytes);
     all.sort_by_key(chip);
     let (mut weight, before) = (0_usize, all.len());
     all.retain(|piece| {
@@ -99,6 +93,10 @@ pub async fn held(State(broker): State<Arc<Broker>>) -> Response {
     });
     let left_out = u64::try_from(before.saturating_sub(all.len())).unwrap_or(u64::MAX);
     Json(CollateralHeld { pieces: all, left_out }).into_response()
+}
+
+pub async fn forecast(State(broker): State<Arc<Broker>>) -> Response {
+    Json(broker.sightings.forecast(&broker.ledger.published().documents, clock::now())).into_response()
 }
 
 /// Verifies one piece and keeps it, durably; or says why not.

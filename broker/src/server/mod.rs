@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::chains::Chains;
+use crate::clock;
 use crate::collateral::CollateralHouse;
 use crate::config::Limits;
 use crate::custody::Keys;
@@ -44,6 +45,7 @@ use crate::guests::Guests;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rejections::Rejections;
+use crate::sightings::Sightings;
 use crate::store::Store;
 use problem::{Refusal, refuse};
 
@@ -77,6 +79,8 @@ pub struct Broker {
     pub store: Arc<dyn Store>,
     /// Requests that proved nothing.
     pub rejections: Rejections,
+    /// Platforms seen lately.
+    pub sightings: Sightings,
     /// Counters.
     pub metrics: Metrics,
     /// Limits on callers.
@@ -136,6 +140,7 @@ impl Broker {
             ledger,
             store,
             rejections,
+            sightings: Sightings::new(clock::now()),
             metrics,
             limits,
             token,
@@ -189,6 +194,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     let collateral = Router::new()
         .route("/v1/collateral", put(collateral::put).get(collateral::held))
+        .route("/v1/collateral/forecast", get(collateral::forecast))
         .layer(DefaultBodyLimit::max(limits::COLLATERAL_BUNDLE))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     Router::new()

@@ -2,11 +2,11 @@
 
 use axum::http::StatusCode;
 use broker::clock;
-use protocol::admin::{CollateralHeld, CollateralImported};
+use protocol::admin::{CollateralForecast, CollateralHeld, CollateralImported};
 use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
 use protocol::dsse::SignedDocument;
 use protocol::entries::{Entry, Event};
-use protocol::ids::Digest;
+use protocol::ids::{Digest, Platform};
 use protocol::keys::SigningKey;
 use testbed::snp::{GuestShape, Root};
 
@@ -127,4 +127,36 @@ async fn what_one_broker_holds_another_can_be_given() {
     import(&apart, &bundle(held.pieces, &authority())).await;
     assert_eq!(release(&apart).await.status(), StatusCode::OK);
     problem(&apart.call("GET", "/v1/collateral", Vec::new()).await, 401, "admin-token");
+}
+
+#[tokio::test]
+async fn a_forecast_names_each_platform_that_was_seen_and_when_its_policy_will_deny_it() {
+    let served = bare().await;
+    import(&served, &bundle(pieces(), &authority())).await;
+    let forecast = async || {
+        let answer = served.admin("GET", "/v1/collateral/forecast", Vec::new()).await;
+        serde_json::from_slice::<CollateralForecast>(answer.body()).unwrap()
+    };
+    assert_eq!(forecast().await.platforms, []);
+    for _ in 0..2 {
+        assert_eq!(release(&served).await.status(), StatusCode::OK);
+    }
+    let found = forecast().await;
+    let [seen] = found.platforms.as_slice() else { panic!("one machine under one policy: {found:?}") };
+    assert_eq!((seen.platform, seen.policy.name.as_str()), (Platform::SevSnp, "acme/strict"));
+    assert!(seen.machine.starts_with("Genoa ") && seen.seen >= found.since && seen.seen <= found.at, "{seen:?}");
+    let denied = seen.denied.as_ref().unwrap();
+    assert_eq!(denied.check, "revocation-age");
+    assert!(denied.from > found.at, "{denied:?}");
+    problem(&served.call("GET", "/v1/collateral/forecast", Vec::new()).await, 401, "admin-token");
+}
+
+#[tokio::test]
+async fn a_bundle_in_the_folder_serves_as_well_however_many_chips_it_has() {
+    let house = House::with_llama().await;
+    let chip = |number: u8| piece(CollateralKind::SnpCertificate, platform().with_chip(&number.to_string()).vcek_der());
+    let all = pieces().into_iter().chain((0..40).map(chip)).collect();
+    std::fs::write(house.data().join("collateral/bundle.json"), bundle(all, &authority()).to_json()).unwrap();
+    let served = serve_house(house, None).await;
+    assert_eq!(release(&served).await.status(), StatusCode::OK);
 }

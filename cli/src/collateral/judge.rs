@@ -1,7 +1,6 @@
 //! Each piece by itself under the roots, as of a time.
 
-use attestation::forms::PieceSummary;
-use attestation::{Anchors, Rejection, SigningKeyKind, VcekName, judge_amd_authority, judge_amd_crl};
+use attestation::{Anchors, Rejection, SigningKeyKind, VcekName, forms, judge_amd_authority, judge_amd_crl};
 use protocol::collateral::{CollateralKind, CollateralPiece};
 use protocol::time::UnixTime;
 
@@ -31,7 +30,7 @@ fn certificate(piece: &CollateralPiece, beside: &[Vec<u8>], anchors: &Anchors, a
     if let Some(chip) = VcekName::of_certificate(der) {
         return chip.judge(der, beside, anchors, at).err().map(Problem::from);
     }
-    if PieceSummary::of(piece).subject.starts_with("SEV-VLEK ") {
+    if forms::is_of_a_chip(der) {
         let detail = "the certificate of a provider's key is judged with a report that it signed: portcullis verify --cert".to_owned();
         return Some(Problem { code: "needs-a-report", detail });
     }
