@@ -60,8 +60,8 @@ pub use collateral::{Collateral, Lapsed, PreparedCollateral, SignedBody, TdxColl
 pub use event_log::EventLogError;
 pub use evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence, TdxEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
-pub use tdx::rejection::TdxRejection;
 pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
+pub use tdx::rejection::TdxRejection;
 
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;

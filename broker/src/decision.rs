@@ -134,9 +134,7 @@ impl Judge<'_> {
                 self.leaves.complete(&mut evidence);
                 Evidence::Snp(evidence)
             }
-            EvidenceMessage::Tdx { quote, event_log } => {
-                Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: event_log.clone() })
-            }
+            EvidenceMessage::Tdx { quote, event_log } => Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: event_log.clone() }),
         };
         let claims = attestation::verify(&evidence, self.collateral, self.anchors, &transcript, self.chains, at)?;
         Ok(HeldGuest::new(evidence, claims))

@@ -127,11 +127,11 @@ fn a_workload_cannot_ask_for_what_is_the_whole_machines_nor_the_reverse() {
 #[test]
 fn a_platform_under_another_root_proves_nothing_nor_does_one_of_another_vendor() {
     let world = world();
-    assert_rejected(&world, changed(|machine| machine.root = Root::Other), "tdx-chain-root");
+    assert_rejected(&world, changed(|machine| machine.root = Root::Other), "tdx-root-mismatch");
     // An installation that trusts no root of AMD's.
     let amd = world.check_on(&portcullis_tests::machine::Machine::default());
     assert_exit(&amd, 3);
-    assert_eq!(text(&amd, "/code"), "snp-no-root");
+    assert_eq!(text(&amd, "/code"), "snp-product-not-anchored");
     assert_permitted(&world, TdMachine::default());
 }
 
@@ -273,7 +273,7 @@ fn intels_collateral_is_needed_and_obeyed() {
     assert_eq!(check_with(without("qe_identity.json")), (3, "tdx-collateral-missing".into()));
     assert_eq!(check_with(without("root_ca_crl.der")), (3, "revocation-age".into()));
     let other = SoftTdx::new().under(Root::Other).tcb_info_body(|_| ());
-    assert_eq!(check_with(with("tcb_info.json", other)).0, 3);
+    assert_eq!(check_with(with("tcb_info.json", other)), (3, "tdx-signer-root".into()));
     let revoked = today.pck_list_der(&[today.serial(Role::Pck)]);
     assert_eq!(check_with(with("pck_crl_platform.der", revoked)), (3, "tdx-pck-revoked".into()));
     let late = today.tcb_info_body(|info| info.levels[0].standing.status = "OutOfDate".to_owned());
