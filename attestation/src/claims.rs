@@ -114,6 +114,9 @@ pub enum PlatformClaims {
     /// AMD SEV-SNP.
     #[serde(rename = "sev-snp")]
     Snp(SnpClaims),
+    /// Intel TDX.
+    #[serde(rename = "tdx")]
+    Tdx(TdxClaims),
 }
 
 /// Everything in an SNP attestation report that a policy can read (AMD 56860, table "ATTESTATION_REPORT"), and what the

@@ -8,6 +8,7 @@ impl PlatformClaims {
     pub fn in_words(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Snp(claims) => snp(claims),
+            Self::Tdx(_) => Vec::new(),
         }
     }
 }

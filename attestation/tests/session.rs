@@ -81,7 +81,7 @@ impl ChainCache for Confused {
 }
 
 fn revocation(claims: &VerifiedClaims) -> Revocation {
-    let PlatformClaims::Snp(claims) = claims.platform();
+    let PlatformClaims::Snp(claims) = claims.platform() else { panic!("an SNP report") };
     claims.revocation
 }
 

@@ -173,7 +173,9 @@ impl Judge<'_> {
             PolicyReference { name: document.body().name.clone(), version: document.body().version, document: *document.digest() };
         checks.push(check("policy-present", statement.policy.as_str(), format!("version {}", reference.version), Verdict::Passed));
         let ask = Ask { record: *record.statement.digest(), documents: *self.documents.digest() };
-        let (permit, ran) = match policy.policy.decide(claims, &ask, at) {
+        // The calendar that counts is by the authority that signed the policy.
+        let calendar = policy.policy.calendar().and_then(|name| self.documents.calendar(document.signer(), name));
+        let (permit, ran) = match policy.policy.decide(claims, &ask, calendar.map(|calendar| &calendar.calendar), at) {
             Decision::Permit(permit, ran) => (Some(permit), ran),
             Decision::Denial(ran) => (None, ran),
         };

@@ -117,6 +117,14 @@ impl Broker {
         self.get("/v1/revocations")
     }
 
+    pub(crate) fn put_calendar(&self, calendar: &SignedDocument) -> Result<Accepted, BrokerError> {
+        self.put("/v1/tcb-baselines", calendar)
+    }
+
+    pub(crate) fn calendar(&self, name: &Name) -> Result<SignedDocument, BrokerError> {
+        self.get(&format!("/v1/tcb-baselines/{name}"))
+    }
+
     pub(crate) fn decision(&self, id: &DecisionId) -> Result<Explanation, BrokerError> {
         self.get(&format!("/v1/decisions/{id}"))
     }

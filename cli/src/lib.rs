@@ -9,13 +9,14 @@
 //! | `keygen`, `certify`, `keys` | keys and their files; the offline root's work |
 //! | `seal`, `credential`, `record` | a secret becomes a record, sealed to the broker that the pinned root certified |
 //! | `inspect` | what files say of themselves |
-//! | `records`, `policy`, `revoke`, `explain` | what administrators ask a broker |
+//! | `records`, `policy`, `calendar`, `revoke`, `explain` | what administrators ask a broker |
 //! | `audit` | the broker's log, read and checked |
 //! | `broker`, `installation` | the way to a broker, and whom to believe there |
 //! | `console`, `checks`, `failure`, `files`, `interrupt`, `clock`, `size` | how a command speaks, ends, and touches the machine |
 
 mod audit;
 mod broker;
+mod calendar;
 mod certify;
 mod checks;
 mod clock;
@@ -68,6 +69,8 @@ enum Command {
     List(records::List),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    #[command(subcommand)]
+    Calendar(calendar::CalendarCommand),
     Revoke(revoke::Revoke),
     Explain(explain::Explain),
     #[command(subcommand)]
@@ -120,6 +123,7 @@ fn dispatch(command: Command, console: &mut Console<'_>) -> Exit {
         Command::Publish(publish) => publish.run(console),
         Command::List(list) => list.run(console),
         Command::Policy(policy) => policy.run(console),
+        Command::Calendar(calendar) => calendar.run(console),
         Command::Revoke(revoke) => revoke.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Audit(audit) => audit.run(console),

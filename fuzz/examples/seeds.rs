@@ -13,7 +13,9 @@ use portcullis_fuzz::model::Model;
 use portcullis_fuzz::snp::Machine;
 use portcullis_fuzz::{NOW, Signer, documents, log, recipient};
 use protocol::challenge::ChallengeKey;
-use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody};
+use protocol::documents::{
+    BaselineProduct, CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody, TcbBaseline, TcbBaselinesBody,
+};
 use protocol::dsse::{Body, SignedDocument};
 use protocol::entries::{Decided, Entry, Event, RejectionCount, Verdict};
 use protocol::hpke;
@@ -27,6 +29,7 @@ use protocol::messages::{
     AnswerBody, ChallengeAnswer, EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, Reason, ReleaseAnswer,
     ReleaseRequest, Secret,
 };
+use protocol::time::UnixTime;
 use testbed::snp::{Guid, Leaf, Line, SoftPlatform, certificate_table};
 use zeroize::Zeroizing;
 
@@ -90,6 +93,17 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
     let gone = |version| Revocation { name: name("acme/llama"), version, reason: "leaked".to_owned() };
     let revoked = vec![gone(None), gone(Some(Version::FIRST))];
     let revocations = RevocationsBody { installation: root, version: Version::FIRST, revoked };
+    let baseline = |day: u64, microcode| TcbBaseline {
+        product: BaselineProduct::Turin,
+        published: UnixTime::from_seconds(day * 86_400),
+        fmc: Some(1),
+        bootloader: 1,
+        tee: 1,
+        snp: 4,
+        microcode,
+    };
+    let baselines = vec![baseline(20_000, 81), baseline(20_100, 82)];
+    let calendar = TcbBaselinesBody { installation: root, name: name("amd"), version: Version::FIRST, baselines };
     let sealed = hpke::seal(recipient().public(), b"info", &[], b"outcome").expect("sealed");
     let statement = documents::statement();
     let seeds = [
@@ -101,6 +115,7 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
         chosen(4, &json(&certificate(CertifiedKey::Log(*Signer::Log.key().public())))),
         chosen(4, &json(&certificate(CertifiedKey::Sealing(recipient().public().clone())))),
         chosen(5, &json(&AnswerBody { request: Digest::from([9; 32]), sealed })),
+        chosen(6, &json(&calendar)),
     ];
     write(folder, "signed_document", seeds)?;
     write(folder, "record_file", [json(&documents::record())])
@@ -219,6 +234,7 @@ fn audit_log(folder: &Path) -> std::io::Result<()> {
         Event::RecordPut { name: name("acme/llama"), version: Version::FIRST, statement: digest, publisher: signer },
         Event::PolicyPut { name: name("inference"), version: Version::FIRST, document: digest, authority: signer },
         Event::RevocationsPut { version: Version::FIRST, document: digest, authority: signer, revoked: 2 },
+        Event::TcbBaselinesPut { name: name("amd"), version: Version::FIRST, document: digest, authority: signer },
         Event::Decision {
             decision: DecisionId::from([4; 16]),
             request: digest,

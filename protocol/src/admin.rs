@@ -9,6 +9,8 @@
 //! | `GET /v1/policies/NAME` | | the signed policy |
 //! | `PUT /v1/revocations` | a signed [`crate::documents::RevocationsBody`] | [`Accepted`] |
 //! | `GET /v1/revocations` | | a list of signed documents, one an authority |
+//! | `PUT /v1/tcb-baselines` | a signed [`crate::documents::TcbBaselinesBody`] | [`Accepted`] |
+//! | `GET /v1/tcb-baselines/NAME` | | the signed TCB calendar |
 //! | `GET /v1/decisions/ID` | | [`Explanation`] |
 //!
 //! All of them want `Authorization: Bearer TOKEN`.

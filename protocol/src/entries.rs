@@ -99,6 +99,17 @@ pub enum Event {
         /// How many records it revokes.
         revoked: u64,
     },
+    /// A TCB calendar was put.
+    TcbBaselinesPut {
+        /// Its name.
+        name: Name,
+        /// Its version.
+        version: Version,
+        /// The document's digest.
+        document: Digest,
+        /// Who signed it.
+        authority: PublicKey,
+    },
     /// A decision about a verified guest.
     Decision {
         /// Its number.

@@ -16,7 +16,7 @@
 //! | [`messages`] | the release request and its answer |
 //! | [`hpke`] | the one suite: X-Wing, HKDF-SHA256, AES-256-GCM |
 //! | [`dsse`] | signed documents |
-//! | [`documents`] | what the signed documents say: certificates, statements, policies, revocations |
+//! | [`documents`] | what the signed documents say: certificates, statements, policies, revocations, TCB baselines |
 //! | [`envelope`] | the secret of a statement, sealed to its recipients |
 //! | [`keyfile`] | secret keys at rest |
 //! | [`log`] | Merkle tree, checkpoints, proofs and receipts of the audit log |

@@ -48,6 +48,9 @@ pub const RECIPIENTS: usize = 16;
 /// Revoked records in the one complete list.
 pub const REVOCATIONS: usize = 100_000;
 
+/// Baselines in one TCB calendar: AMD publishes a few TCBs a year for each of three lines.
+pub const TCB_BASELINES: usize = 1000;
+
 /// One entry of the audit log: tlog-tiles gives a length two bytes.
 pub const LOG_ENTRY: usize = 65_535;
 

@@ -123,7 +123,7 @@ mod tests {
         let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), certificates, crls: Vec::new() });
         let at = UnixTime::from_seconds(1_795_392_000);
         let genuine = judge(&evidence, &Collateral::default(), &anchors, ReportDataRule::NotCompared, at).unwrap();
-        let PlatformClaims::Snp(claims) = genuine.platform();
+        let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("an SNP report") };
         (report, claims.clone())
     }
 

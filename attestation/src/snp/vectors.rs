@@ -72,7 +72,7 @@ impl Case {
 }
 
 fn claims(genuine: &GenuineEvidence) -> &SnpClaims {
-    let PlatformClaims::Snp(claims) = genuine.platform();
+    let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("an SNP report") };
     claims
 }
 

@@ -79,7 +79,7 @@ impl Case {
     pub fn passes(&self) -> SnpClaims {
         match self.judge_under(&anchors()) {
             Ok(genuine) => {
-                let PlatformClaims::Snp(claims) = genuine.platform();
+                let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("an SNP report") };
                 claims.clone()
             }
             Err(rejection) => panic!("rejected: {rejection}"),

@@ -3,7 +3,7 @@
 //! | route | for |
 //! | --- | --- |
 //! | `POST /v1/challenge`, `POST /v1/release`, `GET /v1/installation` | guests |
-//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/decisions` | operators and publishers, by token |
+//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/tcb-baselines`, `/v1/decisions` | operators and publishers, by token |
 //! | `GET /log/checkpoint`, `GET /log/tile/…` | monitors: tlog-tiles |
 //! | `GET /healthz`, `GET /readyz`, `GET /metrics` | the platform |
 
@@ -174,6 +174,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/policies", put(admin::put_policy))
         .route("/v1/policies/{*name}", get(admin::policy))
         .route("/v1/revocations", put(admin::put_revocations).get(admin::revocations))
+        .route("/v1/tcb-baselines", put(admin::put_calendar))
+        .route("/v1/tcb-baselines/{*name}", get(admin::calendar))
         .route("/v1/decisions/{id}", get(admin::decision))
         .layer(DefaultBodyLimit::max(2 * limits::DOCUMENT))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));

@@ -80,7 +80,7 @@ pub(super) enum PolicyAnswer {
 
 impl PolicyVerdict {
     fn new(policy: &Policy, claims: &PlatformClaims, at: UnixTime) -> Self {
-        let checks = policy.examine(claims, None, at);
+        let checks = policy.examine(claims, None, None, at);
         let passed = !checks.is_empty() && checks.iter().all(|check| check.verdict == policies::Verdict::Passed);
         let verdict = if passed { PolicyAnswer::Permitted } else { PolicyAnswer::Denied };
         Self { verdict, checks, left_out: policy.left_out() }
