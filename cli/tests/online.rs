@@ -267,7 +267,7 @@ const BASELINES: &str = r#"[
 fn a_tcb_calendar_is_checked_signed_and_sent() {
     let desk = Desk::new();
     desk.write("amd.json", BASELINES);
-    assert_eq!(desk.run("calendar check ./amd.json").done().out, "calendar   ./amd.json\nbaselines  3\n");
+    assert!(desk.run_bare("calendar check ./amd.json").done().out.ends_with("/amd.json\nbaselines  3\n"));
     desk.server.on("PUT /v1/tcb-baselines", accepted());
     let put = "calendar put ./amd.json --name amd --version 2 --authority-key ./authority.key --root ./root.pub";
     desk.run(put).done();
@@ -278,7 +278,7 @@ fn a_tcb_calendar_is_checked_signed_and_sent() {
 
     for wrong in [BASELINES.replace("\"snp\":23", "\"snp\":21"), BASELINES.replace("genoa", "rome"), "[]".to_owned()] {
         desk.write("amd.json", &wrong);
-        assert_eq!(desk.run("calendar check ./amd.json").exit, Exit::Failed, "{wrong}");
+        assert_eq!(desk.run_bare("calendar check ./amd.json").exit, Exit::Failed, "{wrong}");
         let ran = desk.run(put);
         assert_eq!(ran.exit, Exit::Failed, "{wrong}");
         assert!(ran.err.contains("amd.json: ") && ran.err.contains("hint: "), "{}", ran.err);

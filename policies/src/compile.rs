@@ -225,12 +225,15 @@ fn contradiction<T: Ord>(
     Ok(())
 }
 
+/// An allow list and a deny list, where they are stated.
+type Sides<T> = (Option<List<T>>, Option<List<T>>);
+
 /// An allow and a deny list of one kind of value, without a value that stands in both.
 fn accepted_lists<T: Ord + Clone>(
     table: Option<&Spanned<language::Lists>>,
     keys: (&'static str, &'static str),
     read: impl Fn(&Text, &'static str) -> Result<T, Fault> + Copy,
-) -> Result<(Option<List<T>>, Option<List<T>>), Fault> {
+) -> Result<Sides<T>, Fault> {
     let allowed = list(lists(table, Side::Allow), keys.0, read)?;
     let denied = list(lists(table, Side::Deny), keys.1, read)?;
     contradiction(table, allowed.as_ref(), read, keys)?;

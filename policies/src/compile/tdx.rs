@@ -4,7 +4,7 @@ use toml::Spanned;
 
 use super::{HostWords, accepted_lists, age, allowed, grace, host_value};
 use crate::error::Reason;
-use crate::language::{self, EventRules, Number, Text, WordOrList};
+use crate::language::{self, EventList, EventRules, Number, Text, WordOrList};
 use crate::rules::{Event, EventRule, Register, RegisterValue, Tdx, TdxTcb};
 use crate::sets::List;
 use crate::values::{Fault, Zero, advisory, bytes, day, distinct, fault, list, named_sets, number, required, set_name, sets_of};
@@ -149,7 +149,7 @@ fn event_rule(rules: &Spanned<EventRules>, register: &'static str, key: &'static
         }
         (None, None, None) | (Some(_), _, _) => fault(at, Reason::EventRules { register }),
         (None, allow, require) => {
-            let side = |side: Option<&Spanned<Vec<Spanned<language::Event>>>>| match side {
+            let side = |side: Option<&EventList>| match side {
                 None => Ok(Vec::new()),
                 Some(list) => distinct(events(list, key)?, list.span().start, key),
             };
@@ -163,7 +163,7 @@ fn event_rule(rules: &Spanned<EventRules>, register: &'static str, key: &'static
     }
 }
 
-fn events(list: &Spanned<Vec<Spanned<language::Event>>>, key: &'static str) -> Result<Vec<(usize, Event)>, Fault> {
+fn events(list: &EventList, key: &'static str) -> Result<Vec<(usize, Event)>, Fault> {
     if list.get_ref().is_empty() {
         return fault(list.span().start, Reason::Empty { key });
     }

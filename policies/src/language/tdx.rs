@@ -89,10 +89,12 @@ pub(crate) struct Events {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventRules {
-    pub(crate) sequences: Option<Spanned<BTreeMap<Text, Spanned<Vec<Spanned<Event>>>>>>,
-    pub(crate) allow: Option<Spanned<Vec<Spanned<Event>>>>,
-    pub(crate) require: Option<Spanned<Vec<Spanned<Event>>>>,
+    pub(crate) sequences: Option<Spanned<BTreeMap<Text, EventList>>>,
+    pub(crate) allow: Option<EventList>,
+    pub(crate) require: Option<EventList>,
 }
+
+pub(crate) type EventList = Spanned<Vec<Spanned<Event>>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
