@@ -276,7 +276,7 @@ async fn another_machines_certificate_is_not_kept() {
         async |key, bytes| served.broker.collateral.offer(key, RawPiece { bytes, issuer_chain: vec![] }, Origin::Upstream, at).await;
     let stranger = platform().with_chip("a stranger");
     let refused = offer(vcek(&stranger), platform().vcek_der()).await;
-    assert!(matches!(&refused, Err(NotKept::Rejected(why)) if why.code() == "snp-chip-id"), "{refused:?}");
+    assert!(matches!(&refused, Err(NotKept::Rejected(why)) if why.code() == "snp-chip-id-mismatch"), "{refused:?}");
     let other = SoftPlatform::new(platform().line).under(Root::Other);
     let refused = offer(vcek(&platform()), other.vcek_der()).await;
     assert!(matches!(&refused, Err(NotKept::Rejected(why)) if why.code() == "snp-chain-signature"), "{refused:?}");
