@@ -32,11 +32,13 @@ use protocol::messages::{
 };
 use protocol::time::UnixTime;
 use testbed::snp::{Guid, Leaf, Line, SoftPlatform, certificate_table};
+use testbed::tdx::{Ending, EventLog, EventRecord, SpecId, event_type};
 use zeroize::Zeroizing;
 
 fn main() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus-seeds");
     evidence(&folder)?;
+    event_logs(&folder)?;
     keys_and_documents(&folder)?;
     exchange(&folder)?;
     audit_log(&folder)?;
@@ -83,6 +85,24 @@ fn evidence(folder: &Path) -> std::io::Result<()> {
         [machine.crl.clone(), revoking].map(|der| chosen(choice, &der))
     });
     write(folder, "snp_crl", lists.collect::<Vec<_>>())
+}
+
+/// As firmware leaves them, cut where the events end, with a second algorithm, and with each type whose data is taken apart.
+fn event_logs(folder: &Path) -> std::io::Result<()> {
+    let boot = EventLog::boot();
+    let cut = boot.clone().with(|log| log.ending = Ending::None);
+    let zeros = EventLog::empty().with(|log| log.ending = Ending::Zeros(32));
+    let mut twice = EventRecord::hashed(1, event_type::SEPARATOR, &[0; 4]);
+    twice.digests.insert(0, (0x000b, vec![7; 32]));
+    let algorithms = vec![(0x000b, 32), (0x000c, 48)];
+    let two = EventLog::empty().then(twice).with(|log| log.spec_id = Some(SpecId { algorithms, ..SpecId::default() }));
+    let variable = [&[1; 16][..], &2u64.to_le_bytes(), &5u64.to_le_bytes(), b"B\0O\0value"].concat();
+    let value = EventRecord::hashed(0, 0x8000_0002, b"value").digests.remove(0).1.try_into().expect("48 bytes");
+    let text = EventRecord::hashed(2, event_type::IPL, b"set a").digests.remove(0).1.try_into().expect("48 bytes");
+    let parts = EventLog::empty()
+        .then(EventRecord::given(0, 0x8000_0002, value, &variable))
+        .then(EventRecord::given(2, event_type::IPL, text, b"grub_cmd: set a\0"));
+    write(folder, "tdx_event_log", [boot, cut, zeros, two, parts].map(|log| log.bytes()))
 }
 
 fn keys_and_documents(folder: &Path) -> std::io::Result<()> {

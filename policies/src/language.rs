@@ -12,7 +12,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-pub(crate) use tdx::{Accept, Attributes, Event, EventRules, Events, Register, Registers, Tdx, TdxTcb};
+pub(crate) use tdx::{Event, EventRules, Register, Registers, Tdx, TdxTcb};
 
 pub(crate) type Text = Spanned<String>;
 pub(crate) type Texts = Spanned<Vec<Text>>;

@@ -7,7 +7,7 @@ use protocol::time::UnixTime;
 use crate::calendar::{Baseline, Calendar};
 use crate::checks::{Checks, exposure, host_value, listed, named, needs_configuration, passed_if};
 use crate::codes::{self, Code};
-use crate::decision::{Subject, Verdict};
+use crate::decision::Subject;
 use crate::rules::{Exposure, Floor, IdBlock, PLATFORM_BITS, Product, Protection, Snp};
 use crate::sets::List;
 

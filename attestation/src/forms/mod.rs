@@ -25,7 +25,7 @@ use protocol::collateral::{CollateralKind, CollateralPiece};
 use protocol::limits;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
-use crate::evidence::{Collateral, SignedBody, TdxCollateral};
+use crate::collateral::{Collateral, SignedBody, TdxCollateral};
 use peek::{Content, Peeked, Vendor};
 
 pub use summary::{PieceSummary, Validity};
