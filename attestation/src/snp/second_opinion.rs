@@ -109,9 +109,9 @@ mod tests {
     use testbed::snp::{Cpuid, Line, SoftPlatform};
 
     use super::*;
+    use crate::anchors::Anchors;
     use crate::collateral::{Collateral, Lapsed, PreparedCollateral};
     use crate::evidence::{Evidence, ReportDataRule, SnpEvidence};
-    use crate::anchors::Anchors;
     use crate::{PlatformClaims, judge};
     use protocol::time::UnixTime;
 

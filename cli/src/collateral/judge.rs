@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use attestation::{Anchors, Collateral, PreparedCollateral, Rejection, SigningKeyKind, VcekName, forms, judge_amd_authority, judge_amd_crl};
+use attestation::{
+    Anchors, Collateral, PreparedCollateral, Rejection, SigningKeyKind, VcekName, forms, judge_amd_authority, judge_amd_crl,
+};
 use protocol::collateral::{CollateralKind, CollateralPiece};
 use protocol::time::UnixTime;
 

@@ -9,8 +9,8 @@ mod verdict;
 use std::path::{Path, PathBuf};
 
 use attestation::{
-    Anchors, Collateral, Evidence, GenuineEvidence, Lapsed, PreparedCollateral, Rejected, ReportDataRule, SnpEvidence, TdxEvidence, VcekName,
-    forms,
+    Anchors, Collateral, Evidence, GenuineEvidence, Lapsed, PreparedCollateral, Rejected, ReportDataRule, SnpEvidence, TdxEvidence,
+    VcekName, forms,
 };
 use clap::Args;
 use policies::{Policy, PolicyError};
@@ -212,7 +212,8 @@ impl Verify {
 
     /// A TD quote and its event log.
     fn quote(&self, quote: Vec<u8>) -> Result<TdxEvidence, VerifyError> {
-        let snp = [("--cert", !self.certificates.is_empty()), ("--cert-table", self.cert_table.is_some()), ("--crl", !self.crls.is_empty())];
+        let snp =
+            [("--cert", !self.certificates.is_empty()), ("--cert-table", self.cert_table.is_some()), ("--crl", !self.crls.is_empty())];
         if let Some((argument, _)) = snp.into_iter().find(|(_, given)| *given) {
             return Err(VerifyError::OtherKind { path: self.file.clone(), what: "a TD quote", argument, other: "an SNP report" });
         }
