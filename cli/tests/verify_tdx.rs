@@ -149,7 +149,7 @@ impl Bench {
         let platform = SoftTdx::new();
         let evidence = platform.guest(TdShape::default()).attest(&[7; 64]);
         bench.write("quote.bin", &evidence.quote);
-        bench.write("ccel.bin", &evidence.event_log);
+        bench.write("ccel.bin", evidence.event_log.unwrap());
         bench.write("root.pem", pem(&platform.root_der()));
         let collateral = platform.collateral();
         std::fs::create_dir(bench.path("intel")).unwrap();
@@ -251,10 +251,12 @@ fn a_policy_judges_lapsed_collateral_by_its_age() {
     let (exit, code) = found(&bench.run(&words("")));
     assert!(exit == Exit::Failed && (code == "tdx-document-lapsed" || code == "tdx-crl-lapsed"), "{code}");
     let claims = bench.verify("--collateral ./intel --json").json()["claims"].clone();
+    let register = |index: usize| format!("rtmr{index} = {{ soft = [{}] }}\n", claims["rtmrs"][index]);
     let policy = format!(
         "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
-         [tdx]\n[tdx.measurements.soft]\nmrtd = [\"{}\"]\n",
-        claims["mrtd"].as_str().unwrap()
+         [tdx]\nsmt = \"allowed\"\ncollateral-max-age = \"45 days\"\n[tdx.measurements]\nsoft = [{}]\n[tdx.rtmrs]\n{}",
+        claims["mrtd"],
+        (0..4).map(register).collect::<String>()
     );
     bench.write("policy.toml", policy);
     let ran = bench.run(&words("--policy ./policy.toml"));
