@@ -99,9 +99,12 @@ fn event_logs(folder: &Path) -> std::io::Result<()> {
     let variable = [&[1; 16][..], &2u64.to_le_bytes(), &5u64.to_le_bytes(), b"B\0O\0value"].concat();
     let value = EventRecord::hashed(0, 0x8000_0002, b"value").digests.remove(0).1.try_into().expect("48 bytes");
     let text = EventRecord::hashed(2, event_type::IPL, b"set a").digests.remove(0).1.try_into().expect("48 bytes");
-    let parts = EventLog::empty()
-        .then(EventRecord::given(0, 0x8000_0002, value, &variable))
-        .then(EventRecord::given(2, event_type::IPL, text, b"grub_cmd: set a\0"));
+    let parts = EventLog::empty().then(EventRecord::given(0, 0x8000_0002, value, &variable)).then(EventRecord::given(
+        2,
+        event_type::IPL,
+        text,
+        b"grub_cmd: set a\0",
+    ));
     write(folder, "tdx_event_log", [boot, cut, zeros, two, parts].map(|log| log.bytes()))
 }
 

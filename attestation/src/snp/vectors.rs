@@ -3,7 +3,7 @@
 //! The folder's `vectors.json` says what each item is and what an independent tool made of it; every row on SNP must get its verdict
 //! here, and a row that no test knows fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use protocol::encoding::sha256;
 use protocol::time::UnixTime;

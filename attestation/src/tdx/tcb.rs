@@ -34,7 +34,7 @@ pub(super) fn evaluate(subject: Subject<'_>, launched: [u8; 16], current: Option
 fn evaluate_one(subject: Subject<'_>, svn: [u8; 16]) -> Result<TcbVerdict, TdxRejection> {
     let Subject { pck, qe_isv_svn, info, identity } = subject;
     let [module_svn, _, ..] = svn;
-    let module = module::find(info, svn)?;
+    let module = module::find(info, svn).map_err(|_| TdxRejection::TcbNotSupported { part: MODULE })?;
     // From major version 1 on, the first two components are the module's, and its identity has levels of its own.
     let start = if module.is_some() { 2 } else { 0 };
     let platform = Found::first(&info.levels, PLATFORM, |level| covers(level, pck, &svn, start), |level: &PlatformLevel| &level.verdict)?;

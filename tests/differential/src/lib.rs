@@ -108,7 +108,9 @@ impl Table {
         let meets = |row: &Row| row.peer == peer && row.ours == ours && theirs.contains(row.theirs);
         match self.rows.iter().position(meets) {
             Some(place) => drop(self.met.insert(place)),
-            None => self.unexplained.entry(format!("{peer}: ours {ours:?}, theirs {theirs:?}")).or_default().push(format!("{case} {detail}")),
+            None => {
+                self.unexplained.entry(format!("{peer}: ours {ours:?}, theirs {theirs:?}")).or_default().push(format!("{case} {detail}"))
+            }
         }
     }
 
@@ -120,7 +122,9 @@ impl Table {
         let unexplained: Vec<String> = self
             .unexplained
             .iter()
-            .map(|(kind, cases)| format!("{kind}\n    {} cases, as {}", cases.len(), cases.iter().take(4).cloned().collect::<Vec<_>>().join("; ")))
+            .map(|(kind, cases)| {
+                format!("{kind}\n    {} cases, as {}", cases.len(), cases.iter().take(4).cloned().collect::<Vec<_>>().join("; "))
+            })
             .collect();
         assert!(unexplained.is_empty(), "differences without a row:\n{}", unexplained.join("\n"));
         let unmet: Vec<&Row> = self.rows.iter().enumerate().filter(|(place, _)| !self.met.contains(place)).map(|(_, row)| row).collect();

@@ -1,8 +1,8 @@
 //! A quote with its collateral, and our verdict on it.
 
 use attestation::{
-    Anchors, Collateral, Evidence, Lapsed, PlatformClaims, PreparedCollateral, ReportDataRule, SignedBody, TdxClaims, TdxCollateral, TdxEvidence,
-    judge,
+    Anchors, Collateral, Evidence, Lapsed, PlatformClaims, PreparedCollateral, ReportDataRule, SignedBody, TdxClaims, TdxCollateral,
+    TdxEvidence, judge,
 };
 use protocol::time::UnixTime;
 use testbed::tdx::{SoftTdx, SoftTdxCollateral};

@@ -24,7 +24,10 @@ pub fn dcap_qvl(case: &Case) -> Verdict {
     let collateral = QuoteCollateralV3::from(&case.bundle);
     Verdict::of(|| {
         let policy = QuotePolicy::claims_only(case.at);
-        verifier.verify_with_policy(&case.quote, collateral, case.at, &policy).map(|claims| claimed(&claims)).map_err(|error| format!("{error:#}"))
+        verifier
+            .verify_with_policy(&case.quote, collateral, case.at, &policy)
+            .map(|claims| claimed(&claims))
+            .map_err(|error| format!("{error:#}"))
     })
 }
 
@@ -132,7 +135,8 @@ pub fn tdx_quote(case: &Case, soft_pck: Option<&[u8; 64]>) -> Verdict {
         match soft_pck {
             None => drop(quote.verify().map_err(|error| error.to_string())?),
             Some(point) => {
-                let key = tdx_quote::VerifyingKey::from_sec1_bytes(&[&[4], point.as_slice()].concat()).map_err(|error| error.to_string())?;
+                let key =
+                    tdx_quote::VerifyingKey::from_sec1_bytes(&[&[4], point.as_slice()].concat()).map_err(|error| error.to_string())?;
                 quote.verify_with_pck(&key).map_err(|error| error.to_string())?;
             }
         }

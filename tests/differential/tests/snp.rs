@@ -89,7 +89,11 @@ fn certificates(table: &mut Table, platform: &SoftPlatform, genuine: &SnpCase) {
         ("a leaf of another chip", 0, other.vcek_der()),
         ("a VLEK for a VCEK's report", 0, platform.vlek_der()),
         ("an ASK out of date", 1, platform.ask_with(|ask| ask.valid.not_after = ask.valid.not_before + 1)),
-        ("an ASK that is no authority", 1, platform.ask_with(|ask| ask.set_basic_constraints(testbed::snp::BasicConstraints::NotAuthority))),
+        (
+            "an ASK that is no authority",
+            1,
+            platform.ask_with(|ask| ask.set_basic_constraints(testbed::snp::BasicConstraints::NotAuthority)),
+        ),
         ("the root of another line", 2, milan.ark_der()),
         ("another root", 2, SoftPlatform::new(Line::Genoa).under(testbed::snp::Root::Other).ark_der()),
     ];

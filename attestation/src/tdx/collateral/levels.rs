@@ -1,5 +1,7 @@
 //! TCB levels: what Intel says of each TCB, in descending order whatever the order of the document.
 
+use std::cmp::Reverse;
+
 use protocol::time::UnixTime;
 
 use super::json::{RawIsvLevel, RawVerdict};
@@ -45,12 +47,13 @@ impl RawVerdict {
 /// Checks levels by ISVSVN and puts the highest first.
 pub(super) fn by_isv_svn(levels: Vec<RawIsvLevel>, document: &'static str) -> Result<Vec<IsvLevel>, TdxRejection> {
     let check = |level: RawIsvLevel| Ok(IsvLevel { isv_svn: level.tcb.isvsvn, verdict: level.verdict.check(document)? });
-    descending(levels.into_iter().map(check).collect::<Result<_, _>>()?, |level: &IsvLevel| level.isv_svn, document)
+    let levels: Result<Vec<IsvLevel>, TdxRejection> = levels.into_iter().map(check).collect();
+    descending(levels?, |level| level.isv_svn, document)
 }
 
 /// Sorts levels by a key, the highest first; none may stand twice.
 pub(super) fn descending<T, K: Ord>(mut levels: Vec<T>, key: impl Fn(&T) -> K, document: &'static str) -> Result<Vec<T>, TdxRejection> {
-    levels.sort_by(|one, other| key(other).cmp(&key(one)));
+    levels.sort_by_key(|level| Reverse(key(level)));
     let twice = levels.iter().zip(levels.iter().skip(1)).any(|(one, next)| key(one) == key(next));
     if twice { Err(TdxRejection::TcbLevelDuplicate { document }) } else { Ok(levels) }
 }

@@ -57,7 +57,7 @@ enum Document<T> {
 }
 
 impl<T: Content> Document<T> {
-    fn prepare(signed: &SignedBody, signers: &mut Signers<'_>) -> Self {
+    fn prepare<'a>(signed: &'a SignedBody, signers: &mut Signers<'a>) -> Self {
         let content = json::split(&signed.body, T::NAME, T::DOCUMENT).and_then(|parts| {
             let signer = signers.verify(&signed.issuer_chain, parts.value.as_bytes(), &parts.signature, T::DOCUMENT);
             Ok((T::read(parts.value)?, signer))
@@ -100,13 +100,13 @@ fn timely<T: Content>(content: &T, signer: &Window, lapsed: Lapsed, at: UnixTime
 
 /// Chooses among the documents that `concerns` says are of the platform: of those that can be used at the time the one of the highest
 /// evaluation number, then the newest. Where none can, the best one's rejection says why.
-fn choose<'a, T: Content>(
-    documents: &'a [Document<T>],
+fn choose<T: Content>(
+    documents: &[Document<T>],
     concerns: impl Fn(&T) -> bool,
     lapsed: Lapsed,
     at: UnixTime,
     missing: TdxRejection,
-) -> Result<&'a T, TdxRejection> {
+) -> Result<&T, TdxRejection> {
     let mut chosen: Option<&T> = None;
     let mut refused: Option<(CollateralSource, TdxRejection)> = None;
     let rank = |source: &CollateralSource| (source.evaluation, source.issued, source.next_update);

@@ -19,8 +19,11 @@ pub(super) struct Signers<'a> {
     root: Option<&'a IntelRoot>,
     lists: &'a Lists,
     /// By the chain as received.
-    known: Vec<(&'a [u8], Rc<Result<Signer, Fault>>)>,
+    known: Vec<(&'a [u8], Known)>,
 }
+
+/// A signer, or what is wrong with it.
+type Known = Rc<Result<Signer, Fault>>;
 
 struct Signer {
     key: Key,
