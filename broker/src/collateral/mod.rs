@@ -161,6 +161,12 @@ impl CollateralHouse {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).in_use)
     }
 
+    /// What lies in the folder, as it is.
+    #[must_use]
+    pub fn carried(&self) -> Arc<Collateral> {
+        self.folder.current()
+    }
+
     /// The certificates of VCEKs.
     #[must_use]
     pub const fn leaves(&self) -> &Leaves {

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use attestation::Collateral;
 use attestation::forms::{self, PieceSummary};
 use axum::Json;
 use axum::body::Bytes;
@@ -23,14 +22,11 @@ use super::Broker;
 use super::admin::refused;
 use super::problem::{no_body, refuse};
 use crate::clock;
-use crate::collateral::PieceKey;
+use crate::collateral::{Piece, PieceKey};
 use crate::documents::PutError;
 
 /// What pieces may weigh in one answer (bytes, before base64 makes a third more of them): it has to fit [`limits::REPLY_BODY`].
 const ANSWER: usize = limits::REPLY_BODY / 2;
-
-/// What pieces from here say of where they were found.
-const SOURCE: &str = "a broker";
 
 pub async fn put(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
     let body = match body {
@@ -102,19 +98,40 @@ pub async fn forecast(State(broker): State<Arc<Broker>>) -> Response {
 /// Verifies one piece and keeps it, durably; or says why not.
 async fn keep(broker: &Broker, piece: &CollateralPiece, at: UnixTime) -> Result<(), String> {
     let outcomes = broker.collateral.import(forms::collateral(std::slice::from_ref(piece)), at).await;
+    if outcomes.is_empty() {
+        return Err("it is nothing that is kept".to_owned());
+    }
     match outcomes.into_iter().find_map(|(_, kept)| kept.err()) {
         None => Ok(()),
         Some(why) => Err(why.to_string()),
     }
 }
 
-/// Everything that is held: what is kept, and what lies in the folder.
+/// Everything that is held: what is kept, and what lies in the folder, each once.
 fn pieces(broker: &Broker) -> Vec<CollateralPiece> {
-    let chips = broker.collateral.pieces().into_iter().filter(|piece| matches!(piece.key, PieceKey::Vcek(_)));
-    let chips = Collateral { certificates: chips.map(|piece| piece.raw.bytes.clone()).collect(), ..Collateral::default() };
-    let all = forms::pieces(&broker.collateral.current(), SOURCE).into_iter().chain(forms::pieces(&chips, SOURCE));
+    let mut all: Vec<CollateralPiece> = broker.collateral.pieces().iter().map(|piece| carried(piece)).collect();
+    for piece in forms::pieces(&broker.collateral.carried(), "the folder of a broker") {
+        if !all.iter().any(|known| known.kind == piece.kind && known.bytes == piece.bytes) {
+            all.push(piece);
+        }
+    }
     // What lies in a folder was never judged: nothing goes out that a bundle could not carry.
-    all.filter(|piece| piece.check().is_ok()).collect()
+    all.retain(|piece| piece.check().is_ok());
+    all
+}
+
+/// A piece that is kept, as a bundle carries it.
+fn carried(piece: &Piece) -> CollateralPiece {
+    let kind = match piece.key {
+        PieceKey::AmdAuthority(..) | PieceKey::Vcek(_) => CollateralKind::SnpCertificate,
+        PieceKey::AmdCrl(_) => CollateralKind::SnpCrl,
+        PieceKey::TcbInfo(_) => CollateralKind::TdxTcbInfo,
+        PieceKey::QeIdentity => CollateralKind::TdxQeIdentity,
+        PieceKey::PckCrl(_) | PieceKey::RootCrl => CollateralKind::TdxCrl,
+    };
+    let chain = String::from_utf8_lossy(&piece.raw.issuer_chain).into_owned();
+    let issuer_chain = (!chain.is_empty()).then_some(chain);
+    CollateralPiece { kind, bytes: piece.raw.bytes.clone(), issuer_chain, source: format!("a broker: {}", piece.key) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Each piece by itself under the roots, as of a time.
 
-use attestation::{Anchors, Rejection, SigningKeyKind, VcekName, forms, judge_amd_authority, judge_amd_crl};
+use std::collections::BTreeMap;
+
+use attestation::{
+    Anchors, Collateral, PreparedCollateral, Rejection, SigningKeyKind, VcekName, forms, judge_amd_authority, judge_amd_crl,
+};
 use protocol::collateral::{CollateralKind, CollateralPiece};
 use protocol::time::UnixTime;
 
@@ -14,14 +18,48 @@ impl From<Rejection> for Problem {
 
 /// What is wrong with each piece, in their order.
 pub(super) fn problems(pieces: &[CollateralPiece], anchors: &Anchors, at: UnixTime) -> Vec<Option<Problem>> {
-    let amd: Vec<Vec<u8>> =
-        pieces.iter().filter(|piece| piece.kind == CollateralKind::SnpCertificate).map(|piece| piece.bytes.clone()).collect();
+    let of = |kind: CollateralKind| pieces.iter().filter(move |piece| piece.kind == kind);
+    let amd: Vec<Vec<u8>> = of(CollateralKind::SnpCertificate).map(|piece| piece.bytes.clone()).collect();
+    let mut intel = Intel::prepare(pieces, anchors);
     let problem = |piece: &CollateralPiece| match piece.kind {
         CollateralKind::SnpCertificate => certificate(piece, &amd, anchors, at),
         CollateralKind::SnpCrl => list(piece, anchors),
-        CollateralKind::TdxTcbInfo | CollateralKind::TdxQeIdentity | CollateralKind::TdxCrl | CollateralKind::TdxCertificate => None,
+        CollateralKind::TdxTcbInfo | CollateralKind::TdxQeIdentity | CollateralKind::TdxCrl => intel.next(piece.kind),
+        CollateralKind::TdxCertificate => Some(not_judged("an authority's certificate counts beside the list or the quote that it signed")),
     };
     pieces.iter().map(problem).collect()
+}
+
+/// Intel's pieces, prepared together: a signer may be revoked by a list that came with it.
+struct Intel {
+    problems: BTreeMap<String, Problem>,
+    seen: BTreeMap<CollateralKind, usize>,
+}
+
+impl Intel {
+    fn prepare(pieces: &[CollateralPiece], anchors: &Anchors) -> Self {
+        let Collateral { tdx, .. } = forms::collateral(pieces);
+        let prepared = PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, anchors);
+        let problems = prepared.problems().map(|(piece, rejection)| (piece, Problem::from(rejection.clone()))).collect();
+        Self { problems, seen: BTreeMap::new() }
+    }
+
+    /// What is wrong with the next piece of a kind.
+    fn next(&mut self, kind: CollateralKind) -> Option<Problem> {
+        let number = self.seen.entry(kind).or_insert(0);
+        let name = match kind {
+            CollateralKind::TdxTcbInfo => "TDX TCB info",
+            CollateralKind::TdxQeIdentity => "TDX QE identity",
+            _ => "TDX revocation list",
+        };
+        let problem = self.problems.remove(&format!("{name} {number}"));
+        *number += 1;
+        problem
+    }
+}
+
+fn not_judged(detail: &str) -> Problem {
+    Problem { code: "not-judged", detail: detail.to_owned() }
 }
 
 /// A certificate of AMD's: an authority under its root, or a chip's under the authorities beside it.
@@ -31,8 +69,7 @@ fn certificate(piece: &CollateralPiece, beside: &[Vec<u8>], anchors: &Anchors, a
         return chip.judge(der, beside, anchors, at).err().map(Problem::from);
     }
     if forms::is_of_a_chip(der) {
-        let detail = "the certificate of a provider's key is judged with a report that it signed: portcullis verify --cert".to_owned();
-        return Some(Problem { code: "needs-a-report", detail });
+        return Some(not_judged("a provider's certificate counts beside a report that it signed: portcullis verify --cert"));
     }
     let kinds = [SigningKeyKind::Vcek, SigningKeyKind::Vlek];
     let authorities = anchors.lines().flat_map(|line| kinds.map(|kind| (line, kind)));

@@ -41,14 +41,20 @@ pub(super) fn fields(claims: &TdxClaims) -> Vec<(&'static str, String)> {
     }
     let platform = &claims.platform;
     fields.extend([
-        ("platform", format!("fmspc {}, pceid {}, of the {} authority", hex(&platform.fmspc), hex(&platform.pceid), platform.authority.as_str())),
+        (
+            "platform",
+            format!("fmspc {}, pceid {}, of the {} authority", hex(&platform.fmspc), hex(&platform.pceid), platform.authority.as_str()),
+        ),
         ("ppid", hex(&platform.ppid)),
         ("platform svns", format!("{}, pce svn {}", hex(&platform.components), platform.pce_svn)),
     ]);
     fields.extend(platform.platform_instance.map(|instance| ("platform instance", hex(&instance))));
     if let (Some(dynamic), Some(keys), Some(smt)) = (platform.dynamic_platform, platform.cached_keys, platform.smt_enabled) {
-        let said: Vec<&str> =
-            [("packages can be added", dynamic), ("keys kept by Intel", keys), ("smt", smt)].iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
+        let said: Vec<&str> = [("packages can be added", dynamic), ("keys kept by Intel", keys), ("smt", smt)]
+            .iter()
+            .filter(|(_, set)| *set)
+            .map(|(name, _)| *name)
+            .collect();
         fields.push(("configuration", listed(&said, "none of smt, added packages, keys kept by Intel")));
     }
     let tcb = &claims.tcb;

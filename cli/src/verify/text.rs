@@ -22,9 +22,15 @@ pub(super) fn print(verdict: &Verdict, console: &mut Console<'_>) {
     if let Some(rejection) = &verdict.rejection {
         print_step(rejection.step, Mark::Failed, rejection.name, &rejection.detail, console);
     }
-    if let Some(PlatformClaims::Snp(claims)) = &verdict.claims {
+    if let Some(claims) = &verdict.claims {
         console.line("");
-        console.fields("  ", snp(claims));
+        console.fields(
+            "  ",
+            match claims {
+                PlatformClaims::Snp(claims) => snp(claims),
+                PlatformClaims::Tdx(claims) => super::tdx::fields(claims),
+            },
+        );
     }
     if let Some(policy) = &verdict.policy {
         console.line("");
@@ -41,7 +47,8 @@ pub(super) fn print(verdict: &Verdict, console: &mut Console<'_>) {
 }
 
 fn print_step(number: u8, mark: Mark, name: &str, compared: &str, console: &mut Console<'_>) {
-    let width = attestation::STEPS.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let names = attestation::STEPS.iter().chain(&attestation::TDX_STEPS);
+    let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
     let mark = mark.paint(console);
     console.line(format!("{number:>2}  {mark}  {name:width$}  {compared}"));
 }
