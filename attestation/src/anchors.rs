@@ -93,6 +93,11 @@ impl Anchors {
         self.digest
     }
 
+    /// AMD's lines that have a root here.
+    pub fn lines(&self) -> impl Iterator<Item = ProductLine> {
+        self.roots.iter().map(|root| root.line)
+    }
+
     /// Intel's root.
     pub(crate) fn intel(&self) -> Result<&IntelRoot, TdxRejection> {
         self.intel.as_ref().ok_or(TdxRejection::NotAnchored {})

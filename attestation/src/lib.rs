@@ -60,6 +60,7 @@ mod claims;
 mod collateral;
 mod event_log;
 mod evidence;
+pub mod forms;
 mod rejection;
 mod snp;
 mod steps;
@@ -80,6 +81,7 @@ pub use collateral::{Collateral, Lapsed, PreparedCollateral, SignedBody, TdxColl
 pub use event_log::EventLogError;
 pub use evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence, TdxEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
+pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
 pub use tdx::rejection::TdxRejection;
 
 use protocol::time::UnixTime;

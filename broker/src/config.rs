@@ -11,6 +11,9 @@ use protocol::ids::Name;
 use protocol::keys::PublicKey;
 use serde::Deserialize;
 
+use crate::collateral::{Named, Vendors};
+use crate::feed::{self, upstream::Update};
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +34,7 @@ pub struct Config {
     /// takes its policies and its revocations out of force: put them under another one first.
     #[serde(default, rename = "authority")]
     pub authorities: Vec<Signer>,
-    /// Vendor collateral that was carried here. Not trusted: each piece is verified.
+    /// The vendors' collateral. Not trusted: each piece is verified.
     #[serde(default)]
     pub collateral: Collateral,
     /// How much a caller may ask.
@@ -105,12 +108,115 @@ impl Signer {
     }
 }
 
-/// Vendor collateral on disk.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The vendors' collateral: where it lies, and whom to ask for it. Nobody is asked unless a vendor's table names an upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Collateral {
-    /// A folder of certificates (`.der`, `.pem`, `.crt`) and revocation lists (`.crl`); read again when it changes.
+    /// A folder of collateral, in any form that `portcullis collateral show` reads; read again when it changes.
     pub folder: Option<PathBuf>,
+    /// How long before a piece expires the log warns of it, once a day.
+    #[serde(deserialize_with = "span")]
+    pub warn_before: Duration,
+    /// That AMD's platforms are served here, and whom to ask.
+    pub amd: Option<VendorCollateral>,
+    /// That Intel's platforms are served here, and whom to ask.
+    pub intel: Option<VendorCollateral>,
+    /// How many fetches guests may cause.
+    pub budget: FetchBudget,
+}
+
+impl Default for Collateral {
+    fn default() -> Self {
+        let warn_before = Duration::from_secs(7 * 24 * 3600);
+        Self { folder: None, warn_before, amd: None, intel: None, budget: FetchBudget::default() }
+    }
+}
+
+/// A vendor's collateral. Its table alone says that the broker is not ready while it could verify no platform of the vendor's.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VendorCollateral {
+    /// `vendor`, or the URL of a caching service or a mirror. Absent: nobody is asked, and collateral is carried here.
+    /// Not trusted: who controls it can withhold what is new, and learns which machines ask.
+    pub upstream: Option<String>,
+    /// Authorities that may vouch for the upstream's host, PEM. Absent: the web's.
+    pub ca_file: Option<PathBuf>,
+    /// Intel alone: `early` or `standard`.
+    pub update: Option<Update>,
+}
+
+/// How many fetches guests may cause in an hour. What an unverified guest says of its platform is its own choice.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FetchBudget {
+    /// One client network: an IPv4 address, or the 64-bit prefix of an IPv6 address.
+    pub per_client: u32,
+    /// All clients together.
+    pub in_all: u32,
+}
+
+impl Default for FetchBudget {
+    fn default() -> Self {
+        Self { per_client: feed::PER_CLIENT, in_all: feed::IN_ALL }
+    }
+}
+
+impl Collateral {
+    /// What the feed is to do.
+    #[must_use]
+    pub fn feed(&self) -> feed::Settings {
+        let upstream = |of: &Option<VendorCollateral>, vendor: &str| {
+            let of = of.as_ref()?;
+            let url = of.upstream.as_ref()?;
+            let url = if url == VENDOR { vendor.to_owned() } else { url.clone() };
+            Some(feed::Upstream { url, ca_file: of.ca_file.clone() })
+        };
+        feed::Settings {
+            amd: upstream(&self.amd, feed::upstream::AMD),
+            intel: upstream(&self.intel, feed::upstream::INTEL),
+            update: self.intel.as_ref().and_then(|intel| intel.update).unwrap_or_default(),
+            per_client: self.budget.per_client,
+            in_all: self.budget.in_all,
+            ..feed::Settings::default()
+        }
+    }
+
+    /// The vendors whose platforms are served here.
+    #[must_use]
+    pub const fn vendors(&self) -> Vendors {
+        Vendors {
+            amd: if self.amd.is_some() { Named::Yes } else { Named::No },
+            intel: if self.intel.is_some() { Named::Yes } else { Named::No },
+        }
+    }
+}
+
+/// The word for a vendor's own service.
+const VENDOR: &str = "vendor";
+
+/// Whether an upstream is `vendor`, or a URL of a host without user, query or fragment.
+fn is_upstream(text: &str) -> bool {
+    let uri = text.parse::<axum::http::Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    let host = uri.as_ref().and_then(axum::http::Uri::authority).is_some_and(|host| !host.as_str().contains('@'));
+    text == VENDOR || (host && uri.is_some_and(|uri| uri.query().is_none()) && !text.contains('#'))
+}
+
+/// A whole number and a unit, such as `7 days`.
+fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let read = || {
+        let (number, unit) = text.split_once(' ')?;
+        let seconds = match unit {
+            "second" | "seconds" => 1,
+            "minute" | "minutes" => 60,
+            "hour" | "hours" => 3600,
+            "day" | "days" => 24 * 3600,
+            _ => return None,
+        };
+        let number = Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))?;
+        number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+    };
+    read().ok_or_else(|| serde::de::Error::custom(format_args!("{text:?} is no span of time such as \"7 days\" or \"12 hours\"")))
 }
 
 /// Limits on callers.
@@ -191,7 +297,8 @@ impl Config {
         let Self { data, listen, unlock, collateral, .. } = self;
         let tls = listen.tls.iter_mut().flat_map(|tls| [&mut tls.certificates, &mut tls.key]);
         let optional = [&mut unlock.passphrase_file, &mut unlock.key_file, &mut collateral.folder].into_iter().flatten();
-        for path in tls.chain(optional).chain([data]) {
+        let authorities = [&mut collateral.amd, &mut collateral.intel].into_iter().flatten().filter_map(|vendor| vendor.ca_file.as_mut());
+        for path in tls.chain(optional).chain(authorities).chain([data]) {
             *path = base.join(&*path);
         }
     }
@@ -213,6 +320,13 @@ impl Config {
             "a limit of zero",
             "it would refuse everybody",
         )?;
+        let Collateral { amd, intel, budget, .. } = &self.collateral;
+        for upstream in [amd, intel].into_iter().flatten().filter_map(|vendor| vendor.upstream.as_ref()) {
+            let hint = "say upstream = \"vendor\", or the URL of a mirror: https://HOST[:PORT][/PREFIX]";
+            rule(!is_upstream(upstream), "an upstream that is neither \"vendor\" nor a URL", hint)?;
+        }
+        rule(amd.as_ref().is_some_and(|amd| amd.update.is_some()), "collateral.amd.update", "only Intel has two evaluations")?;
+        rule(budget.per_client == 0 || budget.in_all == 0, "a budget of zero fetches", "name no upstream, and nobody is asked")?;
         for signers in [&self.publishers, &self.authorities] {
             let distinct: HashSet<_> = signers.iter().map(|signer| signer.key).collect();
             rule(distinct.len() != signers.len(), "the same key twice in one list", "give it one entry with all its names")?;
@@ -299,6 +413,40 @@ mod tests {
             assert!(matches!(parse(&signer(bad)), Err(ConfigError::Rule { .. })), "{bad}");
         }
         assert!(matches!(parse(&(signer("[\"*\"]") + &signer("[\"*\"]"))), Err(ConfigError::Rule { .. })));
+    }
+
+    #[test]
+    fn nobody_is_asked_for_collateral_unless_an_upstream_is_named() {
+        let parse = |text: &str| Config::parse(&format!("{}{text}", sample(LOOPBACK, ""))).map(|config| config.collateral);
+        let urls = |text: &str| {
+            let feed = parse(text).unwrap().feed();
+            [feed.amd, feed.intel].map(|upstream| upstream.map(|upstream| upstream.url))
+        };
+        assert_eq!(urls(""), [None, None]);
+        assert_eq!(urls("[collateral.amd]\n[collateral.intel]\n"), [None, None]);
+        let vendors = parse("[collateral.amd]\n").unwrap().vendors();
+        assert_eq!(vendors, Vendors { amd: Named::Yes, intel: Named::No });
+        assert_eq!(urls("[collateral.amd]\nupstream = \"vendor\"\n"), [Some(feed::upstream::AMD.to_owned()), None]);
+        let mirror = "[collateral.intel]\nupstream = \"http://pccs:8081/x\"\nupdate = \"standard\"\n";
+        assert_eq!(urls(mirror), [None, Some("http://pccs:8081/x".to_owned())]);
+        assert_eq!((parse(mirror).unwrap().feed().update, parse("").unwrap().feed().update), (Update::Standard, Update::Early));
+        for bad in ["Vendor", "", "kdsintf.amd.com", "ftp://a", "https://a?b=c", "https://u:p@a", "https://a#b"] {
+            let text = format!("[collateral.amd]\nupstream = \"{bad}\"\n");
+            assert!(matches!(parse(&text), Err(ConfigError::Rule { .. })), "{bad}");
+        }
+        assert!(parse("[collateral.amd]\nupdate = \"early\"\n").is_err());
+        assert!(parse("[collateral.budget]\nin_all = 0\n").is_err());
+    }
+
+    #[test]
+    fn a_span_is_a_number_and_a_unit() {
+        let parse = |text: &str| Config::parse(&format!("{}[collateral]\nwarn_before = \"{text}\"\n", sample(LOOPBACK, "")));
+        for (text, seconds) in [("7 days", 604_800), ("1 hour", 3600), ("0 seconds", 0)] {
+            assert_eq!(parse(text).unwrap().collateral.warn_before, Duration::from_secs(seconds), "{text}");
+        }
+        for bad in ["7", "7d", "-1 days", "+1 days", "7  days", "1.5 days", "99999999999999999999 days", "7 weeks"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@
 //! | [`store`] | what outlives the process |
 //! | [`custody`] | the broker's keys |
 //! | [`server`] | HTTP |
-//! | [`guests`], [`chains`], [`collateral`], [`rejections`], [`metrics`] | what it keeps in memory |
+//! | [`collateral`], [`feed`] | the vendors' collateral: what is there, and how more comes |
+//! | [`guests`], [`chains`], [`rejections`], [`metrics`] | what it keeps in memory |
 //! | [`config`], [`init`], [`serve`], [`args`] | what operators write and type |
 //! | [`clock`] | the one reader of the clock |
 
@@ -30,6 +31,7 @@ pub mod config;
 pub mod custody;
 pub mod decision;
 pub mod documents;
+pub mod feed;
 pub mod guests;
 pub mod init;
 pub mod ledger;
@@ -38,6 +40,7 @@ pub mod rejections;
 pub mod release;
 pub mod serve;
 pub mod server;
+pub mod sightings;
 pub mod store;
 
 use std::ffi::OsString;

@@ -12,10 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::collateral::CollateralFolder;
+use crate::collateral::{CollateralFolder, CollateralHouse};
 use crate::config::{Config, ConfigError};
 use crate::custody::{CustodyError, Installation, Keys, read_token, unlock};
 use crate::documents::Trust;
+use crate::feed::{self, Feed};
 use crate::init::{InitError, anchors, store_path};
 use crate::ledger::{Identity, Ledger, OpenError, RecordError};
 use crate::server::{Broker, Parts, listen, router};
@@ -37,6 +38,7 @@ pub fn check(path: &Path) -> Result<Installation, ServeError> {
     Keys::open(&config.data, &installation, &unlock(&config.unlock)?, clock::now())?;
     read_token(&config.data)?;
     CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?;
+    feed::check(&config.collateral.feed()).map_err(ServeError::Collateral)?;
     if let Some(tls) = &config.listen.tls {
         listen::acceptor(tls).map_err(ServeError::Tls)?;
     }
@@ -64,11 +66,17 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let kept = kept_checkpoint(&config.data);
     let ledger = Ledger::open(Arc::clone(&store), log_key, identity, &trust, read_checkpoint(&kept)?.as_deref()).await?;
     ledger.note(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() }).await?;
+    let anchors = Arc::new(anchors(&installation)?);
+    let of = &config.collateral;
+    let collateral = CollateralHouse::open(of.folder.clone(), of.vendors(), Arc::clone(&anchors), Arc::clone(&store), clock::now()).await;
+    let collateral = Arc::new(collateral.map_err(ServeError::Collateral)?);
+    let feed = Arc::new(Feed::new(&of.feed(), Arc::clone(&collateral)).map_err(ServeError::Collateral)?);
     let broker = Arc::new(Broker::new(Parts {
         keys,
         installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
-        anchors: anchors(&installation)?,
-        collateral: CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?,
+        anchors,
+        collateral,
+        feed,
         trust,
         ledger,
         store,
@@ -82,7 +90,8 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     announce(&installation, &format!("{scheme}://{address}"), &broker);
 
     let (stop, stopped) = watch::channel(false);
-    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&broker), kept, stopped.clone()));
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&broker), kept, config.collateral.warn_before, stopped.clone()));
+    let feeding = tokio::spawn(Arc::clone(&broker.feed).run(stopped.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| ServeError::Listen(error.to_string()))?;
     tokio::spawn(async move {
         tokio::select! {
@@ -95,6 +104,7 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     });
     listen::serve(listener, tls, router(Arc::clone(&broker)), config.limits.connections, stopped).await;
     drop(housekeeping.await);
+    drop(feeding.await);
     tracing::info!("stopped");
     Ok(())
 }
@@ -111,10 +121,11 @@ fn announce(installation: &Installation, url: &str, broker: &Broker) {
     tracing::info!(url, "listening");
 }
 
-async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, mut stop: watch::Receiver<bool>) {
+async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, warn_before: Duration, mut stop: watch::Receiver<bool>) {
     loop {
         let stopping = tokio::time::timeout(HOUSEKEEPING, stop.wait_for(|stop| *stop)).await.is_ok();
         broker.collateral.refresh();
+        warn_of_expiry(&broker, warn_before);
         broker.forget_quiet_clients();
         sum_up_rejections(&broker).await;
         if let Err(error) = keep_checkpoint(&kept, &broker.ledger.published().checkpoint) {
@@ -122,6 +133,19 @@ async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, mut stop: watch::Recei
         }
         if stopping {
             return;
+        }
+    }
+}
+
+/// One line a piece and day.
+fn warn_of_expiry(broker: &Broker, warn_before: Duration) {
+    let at = clock::now();
+    for piece in broker.collateral.expiring(warn_before, at) {
+        let (key, until, fetched_at) = (&piece.key, piece.until, piece.fetched_at);
+        if until < at {
+            tracing::warn!(%key, %until, %fetched_at, "collateral has expired; policies that allow for its age go on");
+        } else {
+            tracing::warn!(%key, %until, %fetched_at, "collateral expires soon");
         }
     }
 }

@@ -150,10 +150,10 @@ impl Machine {
 /// The claims of an SNP verdict.
 ///
 /// # Panics
-/// When it is of another platform.
+/// On another platform's.
 #[must_use]
-pub fn claims(genuine: &GenuineEvidence) -> &SnpClaims {
-    let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("not of SNP") };
+pub const fn claims(genuine: &GenuineEvidence) -> &SnpClaims {
+    let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("an SNP report") };
     claims
 }
 

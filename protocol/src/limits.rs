@@ -1,7 +1,8 @@
 //! How large anything from outside may be. Each number says where it comes from; a reader refuses more before it allocates.
 
-/// One HTTP request body (bytes): an SNP report with a 16 KiB certificate table in base64 twice over, with room for GPU evidence later.
-pub const REQUEST_BODY: usize = 512 * 1024;
+/// One HTTP request body (bytes): a [`TD_QUOTE`] and an [`EVENT_LOG`] in base64 twice over are 939 KiB, keys and [`ASKS`] items 25 KiB more,
+/// and an SNP report with its table is far smaller; the rest is room for GPU evidence later.
+pub const REQUEST_BODY: usize = 1024 * 1024;
 
 /// One signed document (bytes of its JSON form): a policy with some thousand reference values.
 pub const DOCUMENT: usize = 1024 * 1024;
@@ -42,6 +43,21 @@ pub const CERTIFICATES: usize = 16;
 /// One certificate revocation list (bytes, DER): AMD's are below 1 KiB, Intel's below 4 KiB.
 pub const REVOCATION_LIST: usize = 256 * 1024;
 
+/// One piece of collateral (bytes): a revocation list at its own limit; TCB infos are below 40 KiB.
+pub const COLLATERAL_PIECE: usize = REVOCATION_LIST;
+
+/// The issuer chain of a piece of collateral (bytes, PEM): four certificates of 2 KiB, twice over.
+pub const COLLATERAL_CHAIN: usize = 16 * 1024;
+
+/// Where a piece of collateral was found (bytes of text): an address with its query, or a path.
+pub const COLLATERAL_SOURCE: usize = 1024;
+
+/// Pieces in one bundle: a VCEK for each of some thousand machines, and a hundred lists and TCB infos.
+pub const COLLATERAL_PIECES: usize = 4096;
+
+/// One bundle (bytes of its JSON form): [`COLLATERAL_PIECES`] certificates of 1.7 KiB are 7 MiB, base64 twice over makes 12.4 MiB of them.
+pub const COLLATERAL_BUNDLE: usize = 16 * 1024 * 1024;
+
 /// Zero bytes behind a TD quote: the kernel hands quotes out in buffers of 8 KiB, and a quote is never empty.
 pub const TD_QUOTE_PADDING: usize = 8 * 1024;
 
@@ -62,6 +78,9 @@ pub const RECIPIENTS: usize = 16;
 
 /// Revoked records in the one complete list.
 pub const REVOCATIONS: usize = 100_000;
+
+/// Baselines in one TCB calendar: AMD publishes a few TCBs a year for each of three lines.
+pub const TCB_BASELINES: usize = 1000;
 
 /// One entry of the audit log: tlog-tiles gives a length two bytes.
 pub const LOG_ENTRY: usize = 65_535;
@@ -84,8 +103,8 @@ pub const LOG_ORIGIN: usize = 320;
 /// One HTTP answer of a broker (bytes): [`ASKS`] secrets of [`SECRET`] bytes are 2 MiB, and base64 three times over makes 4.8 MiB of them.
 pub const REPLY_BODY: usize = 9 * 1024 * 1024;
 
-/// One message to or from the evidence agent (bytes): a report with a 16 KiB certificate table in base64, or a 1216-byte key; with room for GPU evidence later.
-pub const AGENT_MESSAGE: usize = 256 * 1024;
+/// One message to or from the evidence agent (bytes): a [`TD_QUOTE`] and an [`EVENT_LOG`] in base64 are 704 KiB; with room for GPU evidence later.
+pub const AGENT_MESSAGE: usize = 768 * 1024;
 
 /// Connections that the evidence agent serves at a time on one socket; the device behind it serves one at a time anyway.
 pub const AGENT_CONNECTIONS: usize = 8;

@@ -116,7 +116,7 @@ impl SnpChain {
 }
 
 /// Common name, for people, of the authority over leaf certificates of a kind.
-const fn issuer_kind(kind: SigningKeyKind) -> &'static str {
+pub(super) const fn issuer_kind(kind: SigningKeyKind) -> &'static str {
     match kind {
         SigningKeyKind::Vcek => "ASK",
         SigningKeyKind::Vlek => "ASVK",
@@ -131,7 +131,7 @@ fn parse_all<'a>(certificates: &'a [Vec<u8>], place: &'static str) -> Result<Vec
 }
 
 /// The certificates that bear the issuer's name, each once: at hand, then compiled in.
-fn candidates<'a>(at_hand: &[Certificate<'a>], anchors: &'a Anchors, issuer: &str) -> Vec<CertificateDer<'a>> {
+pub(super) fn candidates<'a>(at_hand: &[Certificate<'a>], anchors: &'a Anchors, issuer: &str) -> Vec<CertificateDer<'a>> {
     let named = at_hand.iter().filter(|certificate| certificate.common_name() == issuer).map(|certificate| certificate.der);
     let built_in = anchors.intermediates().filter(|der| Certificate::parse(der).is_ok_and(|parsed| parsed.common_name() == issuer));
     let mut candidates: Vec<CertificateDer<'a>> = Vec::new();
@@ -145,7 +145,7 @@ fn candidates<'a>(at_hand: &[Certificate<'a>], anchors: &'a Anchors, issuer: &st
 
 /// Builds the path from a leaf to the root and gives the intermediate in it. Times, names, authorities, path lengths and signatures are
 /// checked by `webpki`; key usage and the exact path length of the profile here.
-fn path<'a>(
+pub(super) fn path<'a>(
     certificate: &Certificate<'_>,
     leaf: &Leaf,
     issuers: &'a [CertificateDer<'a>],
@@ -179,7 +179,7 @@ fn path<'a>(
 }
 
 /// The profile of an ASK or ASVK: path length 0, and certificates are all that it signs.
-fn authority(certificate: &Certificate<'_>) -> Result<(), Rejection> {
+pub(super) fn authority(certificate: &Certificate<'_>) -> Result<(), Rejection> {
     let constraints = certificate.extension(x509::BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok());
     match constraints {
         Some(BasicConstraints { ca: true, path_len_constraint: Some(0) }) => {}

@@ -93,7 +93,7 @@ enum Fit {
 }
 
 impl Leaf {
-    fn read(certificate: &Certificate<'_>, kind: SigningKeyKind, report_line: Option<ProductLine>) -> Result<Self, Rejection> {
+    pub(super) fn read(certificate: &Certificate<'_>, kind: SigningKeyKind, report_line: Option<ProductLine>) -> Result<Self, Rejection> {
         let extensions = Extensions::of(certificate)?;
         let (line, stepping) = extensions.product(report_line)?;
         extensions.struct_version(line)?;

@@ -5,6 +5,7 @@ pub(crate) mod chain;
 mod crl;
 mod leaf;
 mod oid;
+pub(crate) mod pieces;
 mod product;
 mod pss;
 mod report;

@@ -24,6 +24,16 @@ pub(super) fn decode(raw: [u8; 8], line: ProductLine, field: &'static str) -> Re
     if unused == [0; 4] { Ok(tcb) } else { Err(Rejection::TcbLayout { field, line }) }
 }
 
+/// The bytes that [`decode`] reads.
+pub(super) const fn encode(tcb: Tcb, line: ProductLine) -> [u8; 8] {
+    let Tcb { fmc, bootloader, tee, snp, microcode } = tcb;
+    match (line, fmc) {
+        (ProductLine::Turin, Some(fmc)) => [fmc, bootloader, tee, snp, 0, 0, 0, microcode],
+        (ProductLine::Turin, None) => [0, bootloader, tee, snp, 0, 0, 0, microcode],
+        (ProductLine::Milan | ProductLine::Genoa, _) => [bootloader, tee, 0, 0, 0, 0, snp, microcode],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +45,8 @@ mod tests {
         assert_eq!(decode([4, 1, 0, 0, 0, 0, 24, 219], ProductLine::Genoa, "t"), Ok(old));
         let new = Tcb { fmc: Some(1), bootloader: 2, tee: 3, snp: 4, microcode: 81 };
         assert_eq!(decode([1, 2, 3, 4, 0, 0, 0, 81], ProductLine::Turin, "t"), Ok(new));
+        assert_eq!(encode(old, ProductLine::Milan), [4, 1, 0, 0, 0, 0, 24, 219]);
+        assert_eq!(encode(new, ProductLine::Turin), [1, 2, 3, 4, 0, 0, 0, 81]);
         for unused in 2..6 {
             let mut raw = [4, 1, 0, 0, 0, 0, 24, 219];
             raw[unused] = 1;

@@ -1,21 +1,25 @@
 //! What guests call: a challenge, a release, and the installation's certified keys.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attestation::{SnpEvidence, VcekName};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use protocol::ids::DecisionId;
-use protocol::messages::{ChallengeAnswer, Purpose, ReceivedRequest};
+use protocol::messages::{ChallengeAnswer, EvidenceMessage, Purpose, ReceivedRequest};
 
-use super::Broker;
 use super::problem::{Refusal, no_body};
+use super::{Broker, client_network};
 use crate::clock;
+use crate::collateral::PieceKey;
 use crate::decision::{Judge, Rejection};
+use crate::feed::Wanted;
 use crate::guests::HeldGuest;
 use crate::ledger::{RecordError, Recorded};
 use crate::rejections::Rejected;
@@ -38,14 +42,18 @@ pub async fn installation(State(broker): State<Arc<Broker>>) -> Response {
     Json(&broker.installation).into_response()
 }
 
-pub async fn release(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
+pub async fn release(
+    State(broker): State<Arc<Broker>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let started = Instant::now();
     let body = match body {
         Ok(body) => body,
         Err(rejection) => return no_body(&rejection).into_response(),
     };
     let response = match ReceivedRequest::read(&body) {
-        Ok(request) => decide_record_release(&broker, &request).await,
+        Ok(request) => decide_record_release(&broker, &request, client_network(peer.ip())).await,
         Err(error) => Err(broker.reject(None, "request-form", &error.to_string(), "see docs/protocol.md for the request's form", 400)),
     };
     broker.metrics.observe(started.elapsed().as_secs_f64());
@@ -56,20 +64,31 @@ pub async fn release(State(broker): State<Arc<Broker>>, body: Result<Bytes, Byte
 }
 
 /// The order that the types demand: decide, record, release.
-async fn decide_record_release(broker: &Broker, request: &ReceivedRequest) -> Result<SealedGrant, Refusal> {
+async fn decide_record_release(broker: &Arc<Broker>, request: &ReceivedRequest, client: IpAddr) -> Result<SealedGrant, Refusal> {
     for _ in 0..ATTEMPTS {
         let documents = broker.ledger.published().documents;
+        let missing = missing(broker, request);
         let collateral = broker.collateral.current();
         let judge = Judge {
             installation: broker.installation.root,
             challenges: &broker.keys.challenge,
             anchors: &broker.anchors,
             collateral: &collateral,
+            leaves: broker.collateral.leaves(),
             chains: &broker.chains,
             guests: &broker.guests,
             documents: &documents,
         };
-        let (verdicts, guest) = judge.decide(request, clock::now()).map_err(|rejection| rejected(broker, request, &rejection))?;
+        let (verdicts, guest) = match judge.decide(request, clock::now()) {
+            Ok(decided) => decided,
+            Err(rejection) => match missing.filter(|_| lacks_collateral(&rejection)) {
+                // It has come in this moment.
+                Some(key) if broker.collateral.piece(&key).is_some() => continue,
+                Some(key) => return Err(wait_for(broker, request, &rejection, key, client)),
+                None => return Err(rejected(broker, request, &rejection)),
+            },
+        };
+        learn(broker, &guest);
         match broker.ledger.record(verdicts).await {
             Ok(recorded) => return answer(broker, recorded, guest),
             Err(RecordError::DocumentsChanged) => {}
@@ -79,9 +98,63 @@ async fn decide_record_release(broker: &Broker, request: &ReceivedRequest) -> Re
     Err(Refusal::new(503, "documents-changing", "the documents in force keep changing").retry_after(Duration::from_secs(1)))
 }
 
+/// What this evidence needs, if it is not at hand: the certificate of its VCEK.
+fn missing(broker: &Broker, request: &ReceivedRequest) -> Option<PieceKey> {
+    let EvidenceMessage::SevSnp { report, certificate_table } = &request.body.evidence else { return None };
+    let name = VcekName::of_report(report)?;
+    let key = PieceKey::Vcek(name);
+    let brought = || {
+        SnpEvidence::from_certificate_table(Vec::new(), certificate_table)
+            .is_ok_and(|came| came.certificates.iter().any(|der| name.is_of(der)))
+    };
+    (broker.collateral.piece(&key).is_none() && !brought()).then_some(key)
+}
+
+/// Whether a rejection may come of a missing certificate: none was there, or another chip's or TCB version's was taken for it.
+fn lacks_collateral(rejection: &Rejection) -> bool {
+    let Rejection::Evidence(rejection) = rejection else { return false };
+    matches!(
+        **rejection,
+        attestation::Rejection::LeafMissing { .. }
+            | attestation::Rejection::LeafKind { .. }
+            | attestation::Rejection::IntermediateMissing { .. }
+            | attestation::Rejection::Signature { .. }
+            | attestation::Rejection::TcbMismatch { .. }
+            | attestation::Rejection::ChipIdMismatch { .. }
+    )
+}
+
+/// Has the feed ask for what is missing, and tells the guest to come back; or that nothing will come of it.
+fn wait_for(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection, key: PieceKey, client: IpAddr) -> Refusal {
+    let wait = |code: &'static str, title: &str, wait: Duration| {
+        broker.metrics.count("rejected", code);
+        Refusal::new(503, code, title).hint("come back after Retry-After seconds; nothing is wrong with the guest yet").retry_after(wait)
+    };
+    let hint = match broker.feed.want(key, client, clock::now()) {
+        Wanted::Coming(after) => return wait("collateral-being-fetched", "the platform's collateral is being fetched", after),
+        Wanted::OverBudget(after) => return wait("collateral-over-budget", "too many fetches of collateral were asked for", after),
+        Wanted::Absent => "the vendor's service knows no such platform: it said so lately",
+        Wanted::NoUpstream => {
+            "the certificate of this platform's key did not come with the evidence, is not held, and nobody is asked for it: \
+             [collateral.amd] upstream"
+        }
+    };
+    broker.reject(Some(request), rejection.code(), &rejection.to_string(), hint, 403)
+}
+
+/// Keeps what a verified guest brought, out of the way of its answer.
+fn learn(broker: &Arc<Broker>, guest: &HeldGuest) {
+    if !broker.collateral.may_learn(guest.evidence()) {
+        return;
+    }
+    let (broker, evidence) = (Arc::clone(broker), Arc::clone(guest.evidence()));
+    tokio::spawn(async move { broker.collateral.learn(&evidence, clock::now()).await });
+}
+
 fn answer(broker: &Broker, recorded: Recorded, guest: HeldGuest) -> Result<SealedGrant, Refusal> {
     let purpose = recorded.verdicts.purpose;
     let decision = recorded.verdicts.id;
+    broker.sightings.note(&recorded.verdicts);
     for item in &recorded.verdicts.items {
         let reason = item.failed().next().map_or("", |check| check.code);
         let outcome = match (item.permit.is_some(), purpose) {

@@ -3,11 +3,12 @@
 //! | route | for |
 //! | --- | --- |
 //! | `POST /v1/challenge`, `POST /v1/release`, `GET /v1/installation` | guests |
-//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/decisions` | operators and publishers, by token |
+//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/tcb-baselines`, `/v1/decisions`, `/v1/collateral` | operators and publishers, by token |
 //! | `GET /log/checkpoint`, `GET /log/tile/…` | monitors: tlog-tiles |
 //! | `GET /healthz`, `GET /readyz`, `GET /metrics` | the platform |
 
 mod admin;
+mod collateral;
 mod guest;
 pub mod listen;
 mod monitor;
@@ -34,14 +35,17 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::chains::Chains;
-use crate::collateral::CollateralFolder;
+use crate::clock;
+use crate::collateral::CollateralHouse;
 use crate::config::Limits;
 use crate::custody::Keys;
 use crate::documents::Trust;
+use crate::feed::Feed;
 use crate::guests::Guests;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rejections::Rejections;
+use crate::sightings::Sightings;
 use crate::store::Store;
 use problem::{Refusal, refuse};
 
@@ -58,9 +62,11 @@ pub struct Broker {
     /// Its installation, as the public sees it.
     pub installation: InstallationAnswer,
     /// The roots of the platforms.
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// The vendors' collateral.
-    pub collateral: CollateralFolder,
+    pub collateral: Arc<CollateralHouse>,
+    /// How more of it comes.
+    pub feed: Arc<Feed>,
     /// Verified chains.
     pub chains: Chains,
     /// Verified guests.
@@ -73,6 +79,8 @@ pub struct Broker {
     pub store: Arc<dyn Store>,
     /// Requests that proved nothing.
     pub rejections: Rejections,
+    /// Platforms seen lately.
+    pub sightings: Sightings,
     /// Counters.
     pub metrics: Metrics,
     /// Limits on callers.
@@ -91,9 +99,11 @@ pub struct Parts {
     /// See [`Broker`].
     pub installation: InstallationAnswer,
     /// See [`Broker`].
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// See [`Broker`].
-    pub collateral: CollateralFolder,
+    pub collateral: Arc<CollateralHouse>,
+    /// See [`Broker`].
+    pub feed: Arc<Feed>,
     /// See [`Broker`].
     pub trust: Trust,
     /// See [`Broker`].
@@ -110,24 +120,27 @@ impl Broker {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { keys, installation, anchors, collateral, trust, ledger, store, limits, token } = parts;
+        let Parts { keys, installation, anchors, collateral, feed, trust, ledger, store, limits, token } = parts;
         let one = NonZeroU32::MIN;
         let quota = Quota::per_second(NonZeroU32::new(limits.requests_per_second).unwrap_or(one));
         let rate = RateLimiter::keyed(quota.allow_burst(NonZeroU32::new(limits.burst).unwrap_or(one)));
         let places = Semaphore::new(limits.concurrent);
         let token = sha256(token.as_bytes());
-        let (chains, guests, rejections, metrics) = (Chains::default(), Guests::default(), Rejections::default(), Metrics::default());
+        let (chains, guests, rejections, metrics) =
+            (Chains::default(), Guests::default(), Rejections::default(), Metrics::new(&feed.counters()));
         Self {
             keys,
             installation,
             anchors,
             collateral,
+            feed,
             chains,
             guests,
             trust,
             ledger,
             store,
             rejections,
+            sightings: Sightings::new(clock::now()),
             metrics,
             limits,
             token,
@@ -174,13 +187,21 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/policies", put(admin::put_policy))
         .route("/v1/policies/{*name}", get(admin::policy))
         .route("/v1/revocations", put(admin::put_revocations).get(admin::revocations))
+        .route("/v1/tcb-baselines", put(admin::put_calendar))
+        .route("/v1/tcb-baselines/{*name}", get(admin::calendar))
         .route("/v1/decisions/{id}", get(admin::decision))
         .layer(DefaultBodyLimit::max(2 * limits::DOCUMENT))
+        .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
+    let collateral = Router::new()
+        .route("/v1/collateral", put(collateral::put).get(collateral::held))
+        .route("/v1/collateral/forecast", get(collateral::forecast))
+        .layer(DefaultBodyLimit::max(limits::COLLATERAL_BUNDLE))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     Router::new()
         .merge(public)
         .merge(log)
         .merge(admin)
+        .merge(collateral)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(monitor::ready))
         .route("/metrics", get(monitor::metrics))

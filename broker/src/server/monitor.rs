@@ -9,7 +9,8 @@ use protocol::log::TilePath;
 use protocol::log::tiles::{TileKind, encode_bundle};
 
 use super::Broker;
-use super::problem::refuse;
+use super::problem::{Refusal, refuse};
+use crate::clock;
 use crate::store::StoreError;
 
 const IMMUTABLE: (HeaderName, &str) = (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
@@ -60,11 +61,17 @@ fn failed(error: &StoreError) -> Response {
     refuse(503, "store-failed", "the store failed")
 }
 
-/// Ready to decide: the log can grow, the store answers, and its head is where this broker left it.
+/// Ready to decide: the log can grow, the store answers, its head is where this broker left it, and there is collateral to verify
+/// some platform of each vendor that the configuration names.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Response {
     let mismatch = || refuse(503, "store-does-not-match-its-log", "the store is not where this broker left it");
     if !broker.ledger.can_grow() {
         return mismatch();
+    }
+    if let Some((vendor, why)) = broker.collateral.unable(clock::now()) {
+        let detail = format!("{}: {why}", vendor.as_str());
+        let hint = "the log says what became of fetches; or carry collateral here: [collateral] folder";
+        return Refusal::new(503, "collateral-missing", "no platform can be verified").detail(detail).hint(hint).into_response();
     }
     match broker.store.head().await {
         // Larger than what is published: a group that is being answered at this moment.
@@ -76,6 +83,7 @@ pub async fn ready(State(broker): State<Arc<Broker>>) -> Response {
 }
 
 pub async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
-    let text = broker.metrics.text(broker.ledger.published().edge.size());
+    let at = clock::now();
+    let text = broker.metrics.text(broker.ledger.published().edge.size(), &broker.collateral.sums(), at);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

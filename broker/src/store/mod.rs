@@ -1,9 +1,13 @@
-//! What outlives the process: log, documents, decisions. SQLite by default; PostgreSQL joins behind the same trait and the
+//! What outlives the process: log, documents, decisions, collateral. SQLite by default; PostgreSQL joins behind the same trait and the
 //! same behavioural tests.
 //!
 //! The store is not trusted. Documents are signed, envelopes are sealed, the log's head is signed and commits to the
 //! documents: its thief gains ciphertext, its editor gains a refusal. Only a rollback of the whole store passes here; who
 //! keeps checkpoints elsewhere (guests, monitors) catches that.
+//!
+//! Collateral is the vendors', signed by them and verified again wherever it is used: its editor can take pieces away, and so
+//! delay a release. Beside it stand the highest evaluation numbers that were ever accepted. Whoever lowers those gains that
+//! older collateral of the vendor's, as long as that is still valid, is accepted once more, and nothing else.
 
 pub mod sqlite;
 
@@ -88,6 +92,28 @@ pub struct Append {
     pub documents: Vec<StoredDocument>,
 }
 
+/// A piece of a vendor's collateral, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPiece {
+    /// What it is, wherever it came from: such as `intel/qe-identity`.
+    pub key: String,
+    /// The piece: DER, or a signed JSON body.
+    pub bytes: Vec<u8>,
+    /// The certificates of its signer, PEM; empty where the piece has none beside it.
+    pub issuer_chain: Vec<u8>,
+    /// When it came, in seconds since 1970.
+    pub fetched_at: u64,
+}
+
+/// The highest evaluation number that was ever accepted for something. It is never lowered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFloor {
+    /// For what: such as `TDX/50806f000000`.
+    pub subject: String,
+    /// The number.
+    pub number: u32,
+}
+
 /// Where the broker keeps what outlives it.
 pub trait Store: Send + Sync {
     /// The head; `None` for a new store.
@@ -107,6 +133,15 @@ pub trait Store: Send + Sync {
     fn tile(&self, level: u8, index: u64) -> Reply<'_, Option<StoredTile>>;
     /// A decision and the index of its entry.
     fn decision(&self, id: DecisionId) -> Reply<'_, Option<(u64, StoredDecision)>>;
+    /// All pieces of collateral, by key.
+    fn pieces(&self) -> Reply<'_, Vec<StoredPiece>>;
+    /// Keeps a piece in the place of the one with its key, and raises a floor with it, in one durable step. A floor that is as
+    /// high already stays.
+    fn keep_piece(&self, piece: StoredPiece, floor: Option<StoredFloor>) -> Reply<'_, ()>;
+    /// Removes the piece with a key, if there is one. Floors stay.
+    fn remove_piece<'a>(&'a self, key: &'a str) -> Reply<'a, ()>;
+    /// All floors, by subject.
+    fn floors(&self) -> Reply<'_, Vec<StoredFloor>>;
 }
 
 /// Why the store did not do it.

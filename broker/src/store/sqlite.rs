@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
-use super::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredTile};
+use super::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredTile};
 
 /// The schema. `user_version` is its number; a store of another number is refused, not guessed at.
 const SCHEMA: &str = "
@@ -40,9 +40,23 @@ const SCHEMA: &str = "
         signed   BLOB NOT NULL,
         envelope BLOB
     ) STRICT;
-    PRAGMA user_version = 1;
 ";
-const SCHEMA_NUMBER: i64 = 1;
+/// What schema 2 has more than schema 1. A store of schema 1 gets it when it is opened.
+const COLLATERAL: &str = "
+    CREATE TABLE collateral (
+        key          TEXT PRIMARY KEY,
+        bytes        BLOB NOT NULL,
+        issuer_chain BLOB NOT NULL,
+        fetched_at   INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE floors (
+        subject TEXT PRIMARY KEY,
+        number  INTEGER NOT NULL
+    ) STRICT;
+    PRAGMA user_version = 2;
+";
+const WITHOUT_COLLATERAL: i64 = 1;
+const SCHEMA_NUMBER: i64 = 2;
 /// Readers beside the one writer: explain, list, audit.
 const READERS: u32 = 4;
 
@@ -63,6 +77,7 @@ impl SqliteStore {
         made.map_err(|error| StoreError::Database(format!("{}: {error}", path.display())))?;
         let store = Self::connect(path, options(path)).await?;
         sqlx::raw_sql(SCHEMA).execute(&mut *store.writer.lock().await).await.map_err(failed)?;
+        store.add_collateral().await?;
         Ok(store)
     }
 
@@ -74,7 +89,18 @@ impl SqliteStore {
         let store = Self::connect(path, options(path)).await?;
         let number: i64 =
             sqlx::query("PRAGMA user_version").fetch_one(&store.readers).await.and_then(|row| row.try_get(0)).map_err(failed)?;
-        if number == SCHEMA_NUMBER { Ok(store) } else { Err(StoreError::Damaged("a schema of another version")) }
+        match number {
+            SCHEMA_NUMBER => Ok(store),
+            WITHOUT_COLLATERAL => store.add_collateral().await.map(|()| store),
+            _ => Err(StoreError::Damaged("a schema of another version")),
+        }
+    }
+
+    async fn add_collateral(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        sqlx::raw_sql(COLLATERAL).execute(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
@@ -178,6 +204,54 @@ impl Store for SqliteStore {
             let query = sqlx::query("SELECT idx, salt, details FROM entries WHERE decision = ?");
             let row = query.bind(id.as_bytes().as_slice()).fetch_optional(&self.readers).await.map_err(failed)?;
             row.map(|row| Ok((number(&row, 0)?, StoredDecision { id, salt: array(&row, 1)?, details: column(&row, 2)? }))).transpose()
+        })
+    }
+
+    fn pieces(&self) -> Reply<'_, Vec<StoredPiece>> {
+        Box::pin(async {
+            let query = sqlx::query("SELECT key, bytes, issuer_chain, fetched_at FROM collateral ORDER BY key");
+            let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
+            let piece = |row: &SqliteRow| {
+                let (key, bytes, issuer_chain) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
+                Ok(StoredPiece { key, bytes, issuer_chain, fetched_at: number(row, 3)? })
+            };
+            rows.iter().map(piece).collect()
+        })
+    }
+
+    fn keep_piece(&self, piece: StoredPiece, floor: Option<StoredFloor>) -> Reply<'_, ()> {
+        Box::pin(async move {
+            let mut writer = self.writer.lock().await;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+            let query = sqlx::query("INSERT OR REPLACE INTO collateral (key, bytes, issuer_chain, fetched_at) VALUES (?, ?, ?, ?)");
+            let query = query.bind(&piece.key).bind(&piece.bytes).bind(&piece.issuer_chain).bind(signed(piece.fetched_at)?);
+            query.execute(&mut *transaction).await.map_err(failed)?;
+            if let Some(floor) = floor {
+                let raise = "INSERT INTO floors (subject, number) VALUES (?, ?) \
+                             ON CONFLICT (subject) DO UPDATE SET number = max(number, excluded.number)";
+                let query = sqlx::query(raise).bind(&floor.subject).bind(i64::from(floor.number));
+                query.execute(&mut *transaction).await.map_err(failed)?;
+            }
+            transaction.commit().await.map_err(failed)
+        })
+    }
+
+    fn remove_piece<'a>(&'a self, key: &'a str) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let mut writer = self.writer.lock().await;
+            let query = sqlx::query("DELETE FROM collateral WHERE key = ?").bind(key);
+            query.execute(&mut *writer).await.map(drop).map_err(failed)
+        })
+    }
+
+    fn floors(&self) -> Reply<'_, Vec<StoredFloor>> {
+        Box::pin(async {
+            let rows = sqlx::query("SELECT subject, number FROM floors ORDER BY subject").fetch_all(&self.readers).await.map_err(failed)?;
+            let floor = |row: &SqliteRow| {
+                let number = u32::try_from(column::<i64>(row, 1)?).map_err(|_| StoreError::Damaged("a floor beyond 2^32"))?;
+                Ok(StoredFloor { subject: column(row, 0)?, number })
+            };
+            rows.iter().map(floor).collect()
         })
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use attestation::Anchors;
 use broker::clock;
-use broker::collateral::CollateralFolder;
+use broker::collateral::{CollateralHouse, Vendors};
 use broker::config::{Limits, Signer};
 use broker::custody::{Installation, Keys, TestAnchor, read_token};
 use broker::decision::{Judge, Rejection};
 use broker::documents::{Admitted, Trust};
+use broker::feed::{self, Feed};
 use broker::guests::HeldGuest;
 use broker::init::{Plan, Root, anchors, init, store_path};
 use broker::ledger::{Identity, Ledger, OpenError, RecordError};
@@ -18,7 +19,7 @@ use broker::release::release;
 use broker::server::{Broker, Parts};
 use broker::store::Store;
 use broker::store::sqlite::SqliteStore;
-use protocol::documents::{Kind, PolicyBody, Revocation, RevocationsBody};
+use protocol::documents::{BaselineProduct, Kind, PolicyBody, Revocation, RevocationsBody, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::envelope::{Draft, RecordFile, write_record};
 use protocol::hpke::{RecipientKey, RecipientSecret};
@@ -76,6 +77,9 @@ pub struct House {
     folder: TempDir,
     pub trust: Trust,
     pub limits: Limits,
+    /// Whom the feed asks: nobody, unless a test says so.
+    pub feed: feed::Settings,
+    pub vendors: Vendors,
     pub at: UnixTime,
 }
 
@@ -100,7 +104,7 @@ impl House {
             publishers: vec![signer(&publisher(), &["acme/*", "other/*"])],
             authorities: vec![signer(&authority(), &["*"]), signer(&other_authority(), &["other/*"])],
         };
-        Self { folder, trust, limits: Limits::default(), at }
+        Self { folder, trust, limits: Limits::default(), feed: feed::Settings::default(), vendors: Vendors::default(), at }
     }
 
     /// With a record `acme/llama` version 1 and the policy `acme/strict` that permits the testbed's image.
@@ -147,11 +151,17 @@ impl House {
         let (keys, log_key) = self.keys();
         let ledger = Ledger::open(Arc::clone(&store), log_key, self.identity(), &self.trust, None).await.unwrap();
         let installation = self.installation();
+        let anchors = Arc::new(anchors(&installation).unwrap());
+        let folder = Some(self.data().join("collateral"));
+        let collateral = CollateralHouse::open(folder, self.vendors, Arc::clone(&anchors), Arc::clone(&store), self.at).await;
+        let collateral = Arc::new(collateral.unwrap());
+        let feed = Arc::new(Feed::new(&self.feed, Arc::clone(&collateral)).unwrap());
         Arc::new(Broker::new(Parts {
             keys,
             installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
-            anchors: anchors(&installation).unwrap(),
-            collateral: CollateralFolder::open(Some(self.data().join("collateral"))).unwrap(),
+            anchors,
+            collateral,
+            feed,
             trust: self.trust.clone(),
             ledger,
             store,
@@ -241,6 +251,28 @@ pub fn revocation_document(authority: &SigningKey, number: u64, revoked: &[(&str
     };
     let revoked = revoked.iter().map(entry).collect();
     SignedDocument::sign(&RevocationsBody { installation: *root().public(), version: version(number), revoked }, authority).unwrap()
+}
+
+/// A TCB calendar of the Genoa line: each baseline a time and its microcode.
+pub fn calendar_document(authority: &SigningKey, calendar: &str, number: u64, baselines: &[(UnixTime, u8)]) -> SignedDocument {
+    let baseline = |&(published, microcode): &(UnixTime, u8)| TcbBaseline {
+        product: BaselineProduct::Genoa,
+        published,
+        fmc: None,
+        bootloader: 10,
+        tee: 0,
+        snp: 27,
+        microcode,
+    };
+    let baselines = baselines.iter().map(baseline).collect();
+    let body = TcbBaselinesBody { installation: *root().public(), name: name(calendar), version: version(number), baselines };
+    SignedDocument::sign(&body, authority).unwrap()
+}
+
+/// The policy, with its minimum from the calendar `acme/amd`.
+pub fn dated_policy() -> String {
+    let fixed = "minimum-tcb = { bootloader = 10, tee = 0, snp = 27, microcode = 88 }";
+    policy().replace(fixed, "minimum-tcb = \"calendar\"\ngrace = \"30 days\"").replace("vmpl = [0]", "vmpl = [0]\ncalendar = \"acme/amd\"")
 }
 
 /// A guest with its keys.
@@ -360,6 +392,7 @@ pub fn decide_under(
         challenges: &broker.keys.challenge,
         anchors,
         collateral: &broker.collateral.current(),
+        leaves: broker.collateral.leaves(),
         chains: &broker.chains,
         guests: &broker.guests,
         documents: &broker.ledger.published().documents,

@@ -20,6 +20,7 @@ use protocol::limits;
 use protocol::log::tiles::{TileKind, decode_bundle};
 use protocol::log::{MemoryTree, TilePath, VerifiedCheckpoint, leaf_hash, tree};
 use protocol::messages::{ChallengeAnswer, EvidenceMessage, InstallationAnswer, ItemOutcome, Problem, ReleaseAnswer, ReleaseRequest};
+use protocol::time::UnixTime;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,15 +29,15 @@ use tokio::sync::watch;
 use crate::house::*;
 
 /// A broker that listens, until it is stopped.
-struct Served {
-    house: House,
-    broker: Arc<Broker>,
+pub struct Served {
+    pub house: House,
+    pub broker: Arc<Broker>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     ended: tokio::task::JoinHandle<()>,
 }
 
-async fn serve_house(house: House, tls: Option<&Tls>) -> Served {
+pub async fn serve_house(house: House, tls: Option<&Tls>) -> Served {
     let broker = house.open().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -50,7 +51,7 @@ async fn served() -> Served {
     serve_house(House::with_llama().await, None).await
 }
 
-type Answer = Response<Bytes>;
+pub type Answer = Response<Bytes>;
 
 async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, request: Request<Full<Bytes>>) -> Answer {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -69,22 +70,22 @@ fn request(method: &str, path: &str, token: Option<&str>, body: Vec<u8>) -> Requ
 }
 
 impl Served {
-    async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, None, body)).await
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    pub async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let token = broker::custody::read_token(&self.house.data()).unwrap();
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, Some(&token), body)).await
     }
 
-    async fn challenge(&self) -> Vec<u8> {
+    pub async fn challenge(&self) -> Vec<u8> {
         let answer = self.call("POST", "/v1/challenge", vec![]).await;
         assert_eq!(answer.status(), StatusCode::OK);
         serde_json::from_slice::<ChallengeAnswer>(answer.body()).unwrap().challenge
     }
 
-    async fn release(&self, guest: &Guest, body: &ReleaseRequest) -> Answer {
+    pub async fn release(&self, guest: &Guest, body: &ReleaseRequest) -> Answer {
         self.call("POST", "/v1/release", SignedDocument::sign(body, &guest.signing).unwrap().to_json()).await
     }
 
@@ -95,7 +96,7 @@ impl Served {
 }
 
 #[track_caller]
-fn problem(answer: &Answer, status: u16, code: &str) -> Problem {
+pub fn problem(answer: &Answer, status: u16, code: &str) -> Problem {
     assert_eq!(answer.status().as_u16(), status, "{:?}", answer.body());
     assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
     let problem: Problem = serde_json::from_slice(answer.body()).unwrap();
@@ -257,7 +258,13 @@ async fn unknown_routes_and_methods_are_problems() {
 #[tokio::test]
 async fn administration_needs_the_token() {
     let served = served().await;
-    let routes = [("GET", "/v1/records"), ("PUT", "/v1/policies"), ("GET", "/v1/revocations"), ("GET", "/v1/decisions/x")];
+    let routes = [
+        ("GET", "/v1/records"),
+        ("PUT", "/v1/policies"),
+        ("GET", "/v1/revocations"),
+        ("GET", "/v1/tcb-baselines/x"),
+        ("GET", "/v1/decisions/x"),
+    ];
     for (method, path) in routes {
         let answer = served.call(method, path, vec![]).await;
         problem(&answer, 401, "admin-token");
@@ -289,6 +296,14 @@ async fn documents_are_put_listed_and_refused_by_name() {
     let same = policy_document(&authority(), "acme/strict", 1, &policy()).to_json();
     problem(&put("policies", same).await, 409, "already-in-force");
     problem(&put("policies", policy_document(&authority(), "acme/strict", 2, "format = 2").to_json()).await, 422, "policy-form");
+    let baselines = [(UnixTime::from_seconds(0), 88)];
+    assert_eq!(put("tcb-baselines", calendar_document(&authority(), "acme/amd", 1, &baselines).to_json()).await.status(), 201);
+    let same = calendar_document(&authority(), "acme/amd", 1, &baselines).to_json();
+    problem(&put("tcb-baselines", same).await, 409, "already-in-force");
+    let calendar = served.admin("GET", "/v1/tcb-baselines/acme/amd", vec![]).await;
+    let calendar: SignedDocument = serde_json::from_slice(calendar.body()).unwrap();
+    assert_eq!(calendar.signatures[0].keyid, authority().public().id());
+    problem(&served.admin("GET", "/v1/tcb-baselines/acme/none", vec![]).await, 404, "calendar-unknown");
     assert_eq!(put("revocations", revocation_document(&authority(), 1, &[("acme/new", None)]).to_json()).await.status(), 201);
 
     let listed: Vec<RecordSummary> = serde_json::from_slice(served.admin("GET", "/v1/records", vec![]).await.body()).unwrap();
@@ -331,7 +346,7 @@ async fn an_outsider_rebuilds_the_log_from_its_tiles() {
     problem(&served.call("GET", "/log/tile/entries/000", vec![]).await, 503, "store-failed");
 }
 
-fn retry_after(headers: &HeaderMap) -> u64 {
+pub fn retry_after(headers: &HeaderMap) -> u64 {
     headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap()
 }
 

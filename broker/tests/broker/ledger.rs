@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use broker::clock;
 use broker::ledger::RecordError;
-use broker::store::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredTile};
+use broker::store::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredFloor, StoredPiece, StoredTile};
 use protocol::entries::Event;
 use protocol::ids::{DecisionId, Nonce};
 use protocol::messages::ItemOutcome;
@@ -65,6 +65,18 @@ impl Store for BadLine {
     }
     fn decision(&self, id: DecisionId) -> Reply<'_, Option<(u64, StoredDecision)>> {
         self.store.decision(id)
+    }
+    fn pieces(&self) -> Reply<'_, Vec<StoredPiece>> {
+        self.store.pieces()
+    }
+    fn keep_piece(&self, piece: StoredPiece, floor: Option<StoredFloor>) -> Reply<'_, ()> {
+        self.store.keep_piece(piece, floor)
+    }
+    fn remove_piece<'a>(&'a self, key: &'a str) -> Reply<'a, ()> {
+        self.store.remove_piece(key)
+    }
+    fn floors(&self) -> Reply<'_, Vec<StoredFloor>> {
+        self.store.floors()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The broker as one: a real store, a real log, guests that really attest on a soft platform under test roots.
 
+mod carried;
 mod decisions;
 mod documents;
 mod exchange;
+mod feed;
 mod house;
 mod http;
 mod init;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use broker::store::sqlite::SqliteStore;
-use broker::store::{Append, Head, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredTile};
+use broker::store::{Append, Head, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredTile};
 use protocol::ids::{DecisionId, Digest, Nonce};
 
 /// A step from `from` to `to` entries. A store does not look into entries and roots; a root here is its size.
@@ -128,6 +128,43 @@ async fn every_store_refuses_numbers_that_it_cannot_keep<S: Store>(make: impl As
     assert_eq!(store.append(step(0, 1)).await, Ok(()));
 }
 
+fn piece(key: &str, bytes: &[u8]) -> StoredPiece {
+    StoredPiece { key: key.to_owned(), bytes: bytes.to_vec(), issuer_chain: b"chain".to_vec(), fetched_at: 1_800_000_000 }
+}
+
+fn floor(subject: &str, number: u32) -> StoredFloor {
+    StoredFloor { subject: subject.to_owned(), number }
+}
+
+async fn every_store_keeps_one_piece_of_collateral_a_key<S: Store>(make: impl AsyncFn(PathBuf) -> S) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = make(folder.path().join("store")).await;
+    assert_eq!((store.pieces().await, store.floors().await), (Ok(vec![]), Ok(vec![])));
+    store.keep_piece(piece("b", b"1"), None).await.unwrap();
+    store.keep_piece(piece("a", b"1"), None).await.unwrap();
+    let newer = StoredPiece { fetched_at: 1_800_000_001, issuer_chain: Vec::new(), ..piece("b", b"2") };
+    store.keep_piece(newer.clone(), None).await.unwrap();
+    assert_eq!(store.pieces().await, Ok(vec![piece("a", b"1"), newer.clone()]), "in the order of their keys");
+    store.remove_piece("a").await.unwrap();
+    store.remove_piece("never there").await.unwrap();
+    assert_eq!(store.pieces().await, Ok(vec![newer]));
+    let never = StoredPiece { fetched_at: u64::MAX, ..piece("c", b"1") };
+    assert!(matches!(store.keep_piece(never, Some(floor("c", 1))).await, Err(StoreError::Damaged(_))));
+    assert_eq!((store.pieces().await.unwrap().len(), store.floors().await), (1, Ok(vec![])), "nothing happened");
+}
+
+async fn every_store_raises_floors_and_never_lowers_them<S: Store>(make: impl AsyncFn(PathBuf) -> S) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = make(folder.path().join("store")).await;
+    for (number, highest) in [(17, 17), (18, 18), (17, 18), (0, 18), (u32::MAX, u32::MAX)] {
+        store.keep_piece(piece("tcb", b"1"), Some(floor("TDX/a", number))).await.unwrap();
+        assert_eq!(store.floors().await, Ok(vec![floor("TDX/a", highest)]));
+    }
+    store.keep_piece(piece("qe", b"1"), Some(floor("QE", 3))).await.unwrap();
+    store.remove_piece("tcb").await.unwrap();
+    assert_eq!(store.floors().await, Ok(vec![floor("QE", 3), floor("TDX/a", u32::MAX)]), "a floor outlives its piece");
+}
+
 /// The whole suite for one store.
 macro_rules! suite {
     ($store:ident, $make:expr) => {
@@ -139,7 +176,9 @@ macro_rules! suite {
                 every_store_moves_its_head_only_from_where_it_is_said_to_be,
                 every_store_spends_a_nonce_once,
                 every_store_takes_one_of_two_steps_from_the_same_head,
-                every_store_refuses_numbers_that_it_cannot_keep
+                every_store_refuses_numbers_that_it_cannot_keep,
+                every_store_keeps_one_piece_of_collateral_a_key,
+                every_store_raises_floors_and_never_lowers_them
             );
         }
     };
@@ -179,4 +218,23 @@ async fn an_sqlite_store_is_its_owners_alone() {
         let file = file.unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
     }
+}
+
+#[tokio::test]
+async fn an_sqlite_store_made_before_there_was_collateral_gets_a_place_for_it() {
+    use sqlx::Connection;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.sqlite");
+    let store = SqliteStore::create(&path).await.unwrap();
+    store.append(step(0, 3)).await.unwrap();
+    drop(store);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql("DROP TABLE collateral; DROP TABLE floors; PRAGMA user_version = 1;").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.keep_piece(piece("a", b"1"), Some(floor("A", 1))).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!((store.head().await.unwrap().unwrap().size, store.floors().await), (3, Ok(vec![floor("A", 1)])));
 }

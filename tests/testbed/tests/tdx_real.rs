@@ -98,8 +98,8 @@ fn walk(mut der: &[u8], depth: usize, last_oid: &mut Vec<u8>, lines: &mut Vec<St
             // A key's identifier.
             0x04 if last_oid.ends_with(&[0x1d, 0x0e]) => format!("{} bytes", content.len()),
             0x04 => skeleton(content).join(" "),
-            // Intel names the root's list with either ending.
-            0x86 => String::from_utf8_lossy(content).replace("RootCA.crl", "RootCA.der"),
+            // Intel names the root's list with either ending, and the service by its version.
+            0x86 => String::from_utf8_lossy(content).replace("RootCA.crl", "RootCA.der").replace("/v3/", "/v4/"),
             0x01 | 0x05 | 0x0c | 0x13 => String::from_utf8_lossy(content).into_owned(),
             // Serial numbers and the scalars of signatures are of any length up to 21 bytes and more.
             0x02 if content.len() < 8 => format!("{content:x?}"),
