@@ -108,12 +108,16 @@ pub struct Step {
 }
 
 /// What a platform said, by kind of platform.
+#[expect(clippy::large_enum_variant, reason = "one for each guest; nothing moves it about")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "platform")]
 pub enum PlatformClaims {
     /// AMD SEV-SNP.
     #[serde(rename = "sev-snp")]
     Snp(SnpClaims),
+    /// Intel TDX.
+    #[serde(rename = "tdx")]
+    Tdx(TdxClaims),
 }
 
 /// Everything in an SNP attestation report that a policy can read (AMD 56860, table "ATTESTATION_REPORT"), and what the

@@ -1,4 +1,4 @@
-//! What comes in: evidence from whoever wants something, collateral from the operator. Neither is trusted.
+//! What comes in from whoever wants something. Not trusted.
 
 use crate::rejection::Rejection;
 
@@ -7,6 +7,8 @@ use crate::rejection::Rejection;
 pub enum Evidence {
     /// AMD SEV-SNP.
     Snp(SnpEvidence),
+    /// Intel TDX.
+    Tdx(TdxEvidence),
 }
 
 /// An SNP report and what came with it.
@@ -20,13 +22,13 @@ pub struct SnpEvidence {
     pub crls: Vec<Vec<u8>>,
 }
 
-/// Certificates and revocation lists that the operator provides. Verified like the rest.
+/// A TD quote, and what came with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Collateral {
-    /// Certificates, DER, in any order.
-    pub certificates: Vec<Vec<u8>>,
-    /// Revocation lists, DER. One that is ill-formed or wrongly signed is a rejection; one of another line is left alone.
-    pub crls: Vec<Vec<u8>>,
+pub struct TdxEvidence {
+    /// The quote: at most [`protocol::limits::TD_QUOTE`] bytes. The certificate chain in it is a cache, never trusted.
+    pub quote: Vec<u8>,
+    /// The event log (CCEL, TCG2), as the guest handed it out: it has to replay to the quote's registers.
+    pub event_log: Option<Vec<u8>>,
 }
 
 /// What the report data has to be.
@@ -44,6 +46,7 @@ impl Evidence {
     pub const fn platform(&self) -> protocol::ids::Platform {
         match self {
             Self::Snp(_) => protocol::ids::Platform::SevSnp,
+            Self::Tdx(_) => protocol::ids::Platform::Tdx,
         }
     }
 }

@@ -33,29 +33,41 @@
 //! certificate that the attester brings is a cache entry: a chain counts because it ends in a pinned root, wherever it came from.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
 
+mod anchors;
+mod chains;
 mod claims;
+mod collateral;
+mod event_log;
 mod evidence;
+pub mod forms;
 mod rejection;
 mod snp;
 mod steps;
+mod tdx;
+#[cfg(test)]
+mod vectors;
 mod words;
+mod x509;
 
+pub use anchors::Anchors;
+pub use chains::{ChainCache, ChainKey, NoCache, VerifiedChain};
 pub use claims::{
     CollateralSource, EventLog, FirmwareVersion, GenuineEvidence, GuestPolicy, MeasuredEvent, PckAuthority, PckClaims, PlatformClaims,
     ProductLine, ProductSource, Revocation, SecondOpinion, SigningKeyKind, SnpClaims, Step, Tcb, TcbPart, TcbStatus, TcbVerdict,
     TdAttributes, TdBody, TdExtended, TdxClaims, VerifiedClaims,
 };
-pub use evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
+pub use collateral::{Collateral, Lapsed, PreparedCollateral, SignedBody, TdxCollateral, TdxPiece, TdxPieceKind};
+pub use event_log::EventLogError;
+pub use evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence, TdxEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
-pub use snp::anchors::Anchors;
-pub use snp::chain::{ChainCache, ChainKey, NoCache, VerifiedChain};
 pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
+pub use tdx::rejection::TdxRejection;
 
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 use steps::Steps;
 
-/// The names of the steps, in order: step 1 is the first.
+/// The names of the steps of SNP evidence, in order: step 1 is the first.
 pub const STEPS: [&str; 14] = [
     "format",
     "signature algorithm and signing key",
@@ -73,6 +85,23 @@ pub const STEPS: [&str; 14] = [
     "second opinion",
 ];
 
+/// The names of the steps of TDX evidence, in order: step 1 is the first.
+pub const TDX_STEPS: [&str; 13] = [
+    "format",
+    "PCK certificate chain",
+    "revocation",
+    "signed collateral",
+    "platform of the TCB info",
+    "TDX module",
+    "quoting enclave's report",
+    "quoting enclave's identity",
+    "quote signature",
+    "TCB evaluation",
+    "report data",
+    "event log",
+    "second opinion",
+];
+
 /// Verifies that `evidence` is genuine at `at` and answers `transcript`. The only way to [`VerifiedClaims`].
 ///
 /// `cache` keeps chains that passed; [`NoCache`] keeps none. A kept chain is judged again at `at` on every use.
@@ -81,7 +110,7 @@ pub const STEPS: [&str; 14] = [
 /// The [`Rejection`] of the first step that says no.
 pub fn verify(
     evidence: &Evidence,
-    collateral: &Collateral,
+    collateral: &PreparedCollateral,
     anchors: &Anchors,
     transcript: &Transcript,
     cache: &dyn ChainCache,
@@ -91,11 +120,8 @@ pub fn verify(
         return Err(Rejection::PlatformMismatch { expected: transcript.platform, found: evidence.platform() });
     }
     let expected = ReportDataRule::Exactly(transcript.report_data());
-    let platform = match evidence {
-        Evidence::Snp(evidence) => {
-            PlatformClaims::Snp(snp::judge(evidence, collateral, anchors, &expected, cache, at, &mut Steps::Unread)?)
-        }
-    };
+    let terms = Terms { collateral, anchors, expected: &expected, lapsed: Lapsed::Claimed, at };
+    let platform = terms.judge(evidence, cache, &mut Steps::Unread)?;
     Ok(VerifiedClaims::new(platform, transcript.clone(), anchors.class(), at))
 }
 
@@ -107,7 +133,7 @@ pub fn verify(
 pub fn verify_again(
     earlier: &VerifiedClaims,
     evidence: &Evidence,
-    collateral: &Collateral,
+    collateral: &PreparedCollateral,
     anchors: &Anchors,
     cache: &dyn ChainCache,
     at: UnixTime,
@@ -121,12 +147,13 @@ pub fn verify_again(
 /// The [`Rejection`] of the first step that says no. [`judge_with_steps`] also gives the steps before it.
 pub fn judge(
     evidence: &Evidence,
-    collateral: &Collateral,
+    collateral: &PreparedCollateral,
     anchors: &Anchors,
     expected: ReportDataRule,
+    lapsed: Lapsed,
     at: UnixTime,
 ) -> Result<GenuineEvidence, Rejection> {
-    judge_with_steps(evidence, collateral, anchors, expected, at).map_err(|rejected| rejected.rejection)
+    judge_with_steps(evidence, collateral, anchors, expected, lapsed, at).map_err(|rejected| rejected.rejection)
 }
 
 /// Like [`judge`], for people: a rejection comes with the steps that had passed.
@@ -135,17 +162,42 @@ pub fn judge(
 /// [`Rejected`]: the rejection of the first step that says no, and the steps before it.
 pub fn judge_with_steps(
     evidence: &Evidence,
-    collateral: &Collateral,
+    collateral: &PreparedCollateral,
     anchors: &Anchors,
     expected: ReportDataRule,
+    lapsed: Lapsed,
     at: UnixTime,
 ) -> Result<GenuineEvidence, Rejected> {
-    let mut steps = Steps::Noted(Vec::with_capacity(STEPS.len()));
-    let judged = match evidence {
-        Evidence::Snp(evidence) => snp::judge(evidence, collateral, anchors, &expected, &NoCache, at, &mut steps).map(PlatformClaims::Snp),
-    };
+    let mut steps = Steps::noted(match evidence {
+        Evidence::Snp(_) => &STEPS,
+        Evidence::Tdx(_) => &TDX_STEPS,
+    });
+    let judged = Terms { collateral, anchors, expected: &expected, lapsed, at }.judge(evidence, &NoCache, &mut steps);
     match judged {
         Ok(platform) => Ok(GenuineEvidence::new(platform, anchors.class(), steps.into_noted())),
         Err(rejection) => Err(Rejected { rejection, passed: steps.into_noted() }),
+    }
+}
+
+/// Under what evidence is judged.
+struct Terms<'a> {
+    collateral: &'a PreparedCollateral,
+    anchors: &'a Anchors,
+    expected: &'a ReportDataRule,
+    lapsed: Lapsed,
+    at: UnixTime,
+}
+
+impl Terms<'_> {
+    /// All steps of the evidence's kind.
+    fn judge(&self, evidence: &Evidence, cache: &dyn ChainCache, steps: &mut Steps) -> Result<PlatformClaims, Rejection> {
+        let Self { collateral, anchors, expected, lapsed, at } = *self;
+        match evidence {
+            Evidence::Snp(evidence) => snp::judge(evidence, collateral.snp(), anchors, expected, cache, at, steps).map(PlatformClaims::Snp),
+            Evidence::Tdx(evidence) => {
+                let terms = tdx::Terms { collateral: collateral.tdx(anchors), anchors, expected, lapsed, at };
+                Ok(PlatformClaims::Tdx(tdx::judge(evidence, terms, cache, steps)?))
+            }
+        }
     }
 }

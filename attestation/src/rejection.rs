@@ -8,26 +8,37 @@ use protocol::ids::Platform;
 use protocol::time::UnixTime;
 
 use crate::claims::{ProductLine, SigningKeyKind, Tcb};
+use crate::tdx::rejection::TdxRejection;
+use crate::x509::Untimely;
 
-/// Declares [`Rejection`] with, for each variant, its step, its stable code and its sentence.
+/// Declares an enum of rejections with, for each variant, its step, its stable code and its sentence. It may hold another such enum.
 macro_rules! rejections {
-    ($(
-        $(#[$doc:meta])*
-        $step:literal $code:literal $message:literal
-        $variant:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
-    )*) => {
-        /// Why evidence was rejected. [`Self::code`] and [`Self::step`] are stable; the sentence is for people and may change.
+    (
+        $(#[$enum_doc:meta])*
+        $name:ident, steps $steps:path $(, or $(#[$other_doc:meta])* $other:ident($other_type:ty))?;
+        $(
+            $(#[$doc:meta])*
+            $step:literal $code:literal $message:literal
+            $variant:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
+        )*
+    ) => {
+        $(#[$enum_doc])*
         #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-        pub enum Rejection {
+        pub enum $name {
             $(
                 $(#[$doc])*
                 #[error($message)]
                 $variant { $($(#[$field_doc])* $field: $type,)* },
             )*
+            $(
+                $(#[$other_doc])*
+                #[error(transparent)]
+                $other(#[from] $other_type),
+            )?
         }
 
-        impl Rejection {
-            /// Every code that there is, in the order of the steps.
+        impl $name {
+            /// Every code of its own, in the order of the steps.
             pub const CODES: &'static [&'static str] = &[$($code,)*];
 
             /// The stable reason code, in kebab case.
@@ -35,21 +46,41 @@ macro_rules! rejections {
             pub const fn code(&self) -> &'static str {
                 match self {
                     $(Self::$variant { .. } => $code,)*
+                    $(Self::$other(other) => <$other_type>::code(other),)?
                 }
             }
 
-            /// The number of the step that said no: see [`crate::STEPS`].
+            /// The number of the step that said no, from 1.
             #[must_use]
             pub const fn step(&self) -> u8 {
                 match self {
                     $(Self::$variant { .. } => $step,)*
+                    $(Self::$other(other) => <$other_type>::step(other),)?
                 }
+            }
+
+            /// The steps that the evidence went through, by name.
+            #[must_use]
+            pub const fn steps(&self) -> &'static [&'static str] {
+                $(
+                    if let Self::$other(other) = self {
+                        return <$other_type>::steps(other);
+                    }
+                )?
+                &$steps
             }
         }
     };
 }
+pub(crate) use rejections;
 
 rejections! {
+    /// Why evidence was rejected. [`Self::code`] and [`Self::step`] are stable; the sentence is for people and may change.
+    /// The variants are those of SNP evidence, but for the first; those of TDX evidence are a [`TdxRejection`].
+    Rejection, steps crate::STEPS, or
+    /// TDX evidence, by the steps of [`crate::TDX_STEPS`].
+    Tdx(TdxRejection);
+
     // 1: format
     /// The session's transcript speaks of another kind of platform than the evidence.
     1 "platform-mismatch" "the transcript is of platform {expected}, the evidence of {found}"
@@ -447,6 +478,15 @@ rejections! {
     }
 }
 
+impl From<Untimely> for Rejection {
+    fn from(untimely: Untimely) -> Self {
+        match untimely {
+            Untimely::NotYet { certificate, not_before, at } => Self::ChainNotYetValid { certificate, not_before, at },
+            Untimely::Expired { certificate, not_after, at } => Self::ChainExpired { certificate, not_after, at },
+        }
+    }
+}
+
 /// Bytes that show themselves as lower-case hex. Boxed, so that a rejection is small.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HexBytes<const N: usize>(Box<[u8; N]>);
@@ -511,16 +551,32 @@ pub enum BadAnchor {
     /// None at all.
     #[error("no ARK was given")]
     None,
+    /// Not one DER certificate of the profile of Intel's root.
+    #[error("the root for TDX is malformed: {what}")]
+    IntelMalformed {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Its subject is not that of Intel's root, or its issuer is another.
+    #[error("expected a certificate of Intel SGX Root CA issued by itself, found one of {found:?}")]
+    IntelName {
+        /// Its common name.
+        found: String,
+    },
+    /// It does not verify under its own key.
+    #[error("the root for TDX does not verify under its own key")]
+    IntelSignature,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event_log::EventLogError;
 
     #[test]
     fn codes_are_kebab_case_and_stand_once() {
         let mut seen = std::collections::HashSet::new();
-        for code in Rejection::CODES {
+        for code in Rejection::CODES.iter().chain(TdxRejection::CODES).chain(EventLogError::CODES) {
             assert!(seen.insert(code), "{code} twice");
             assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{code}");
         }

@@ -1,6 +1,5 @@
 //! What each step compared, where somebody wants to read it.
 
-use crate::STEPS;
 use crate::claims::Step;
 
 /// Takes note of steps that passed, or does not: text that nobody reads is not made.
@@ -8,15 +7,25 @@ pub(crate) enum Steps {
     /// For a release: the verdict is enough.
     Unread,
     /// For people.
-    Noted(Vec<Step>),
+    Noted {
+        /// The names of the steps, in order.
+        names: &'static [&'static str],
+        /// Those that passed.
+        passed: Vec<Step>,
+    },
 }
 
 impl Steps {
+    /// Takes note, by these names.
+    pub(crate) fn noted(names: &'static [&'static str]) -> Self {
+        Self::Noted { names, passed: Vec::with_capacity(names.len()) }
+    }
+
     /// Step `number` passed.
     pub(crate) fn passed(&mut self, number: u8, compared: impl FnOnce() -> String) {
-        if let Self::Noted(steps) = self {
-            let name = STEPS.get(usize::from(number.saturating_sub(1))).copied().unwrap_or_default();
-            steps.push(Step { number, name, compared: compared() });
+        if let Self::Noted { names, passed } = self {
+            let name = names.get(usize::from(number.saturating_sub(1))).copied().unwrap_or_default();
+            passed.push(Step { number, name, compared: compared() });
         }
     }
 
@@ -24,7 +33,7 @@ impl Steps {
     pub(crate) fn into_noted(self) -> Vec<Step> {
         match self {
             Self::Unread => Vec::new(),
-            Self::Noted(steps) => steps,
+            Self::Noted { passed, .. } => passed,
         }
     }
 }

@@ -5,8 +5,8 @@ mod soft;
 use std::sync::{Arc, Mutex};
 
 use attestation::{
-    Anchors, ChainCache, ChainKey, Collateral, Evidence, NoCache, PlatformClaims, Rejection, Revocation, SnpEvidence, VerifiedChain,
-    VerifiedClaims, verify, verify_again,
+    Anchors, ChainCache, ChainKey, Collateral, Evidence, NoCache, PlatformClaims, PreparedCollateral, Rejection, Revocation, SnpEvidence,
+    VerifiedChain, VerifiedClaims,
 };
 use protocol::hpke::RecipientKey;
 use protocol::ids::{Digest, Nonce, Platform, Role};
@@ -81,8 +81,30 @@ impl ChainCache for Confused {
 }
 
 fn revocation(claims: &VerifiedClaims) -> Revocation {
-    let PlatformClaims::Snp(claims) = claims.platform();
+    let PlatformClaims::Snp(claims) = claims.platform() else { panic!("not of SNP") };
     claims.revocation
+}
+
+fn verify(
+    evidence: &Evidence,
+    collateral: &Collateral,
+    anchors: &Anchors,
+    transcript: &Transcript,
+    cache: &dyn ChainCache,
+    at: UnixTime,
+) -> Result<VerifiedClaims, Rejection> {
+    attestation::verify(evidence, &PreparedCollateral::prepare(collateral.clone(), anchors), anchors, transcript, cache, at)
+}
+
+fn verify_again(
+    earlier: &VerifiedClaims,
+    evidence: &Evidence,
+    collateral: &Collateral,
+    anchors: &Anchors,
+    cache: &dyn ChainCache,
+    at: UnixTime,
+) -> Result<VerifiedClaims, Rejection> {
+    attestation::verify_again(earlier, evidence, &PreparedCollateral::prepare(collateral.clone(), anchors), anchors, cache, at)
 }
 
 #[test]
@@ -132,7 +154,7 @@ fn a_chain_is_kept_only_after_every_step_passed_and_found_again() {
     verify(&answer(&milan(), &other), &Collateral::default(), &anchors(), &other, &kept, NOW).unwrap();
     assert_eq!((kept.len(), kept.found()), (1, 1));
     // A forged one gains nothing from it.
-    let Evidence::Snp(mut forged) = answer(&milan(), &other);
+    let Evidence::Snp(mut forged) = answer(&milan(), &other) else { panic!("not of SNP") };
     forged.report[0x90] ^= 1;
     let rejection = verify(&Evidence::Snp(forged), &Collateral::default(), &anchors(), &other, &kept, NOW).unwrap_err();
     assert_eq!((rejection.code(), kept.found()), ("snp-signature", 2));

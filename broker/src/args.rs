@@ -79,7 +79,8 @@ pub struct InitArgs {
     /// How long the certificates of the broker's keys hold
     #[arg(long, default_value_t = 365, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub days: u32,
-    /// Make a TEST installation that judges evidence under this root, and never under the vendors': PRODUCT=ARK.der
+    /// Make a TEST installation that judges evidence under this root, and never under the vendors': Milan=ARK.der, Genoa=, Turin=, or
+    /// Intel=ROOT.der; once for each
     #[arg(long, value_name = "PRODUCT=FILE")]
     pub test_anchor: Vec<String>,
 }

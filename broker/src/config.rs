@@ -112,7 +112,7 @@ impl Signer {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Collateral {
-    /// A folder of certificates (`.der`, `.pem`, `.crt`) and revocation lists (`.crl`); read again when it changes.
+    /// A folder of collateral, in any form that `portcullis collateral show` reads; read again when it changes.
     pub folder: Option<PathBuf>,
     /// How long before a piece expires the log warns of it, once a day.
     #[serde(deserialize_with = "span")]

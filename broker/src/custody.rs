@@ -34,7 +34,7 @@ pub struct Installation {
     pub root: PublicKey,
     /// The class of roots under which it judges evidence.
     pub anchors: AnchorClass,
-    /// Test roots, PEM, by product line; empty for class `vendor`.
+    /// Test roots by product line; empty for class `vendor`.
     #[serde(default)]
     pub test_anchors: Vec<TestAnchor>,
     /// The certificates of its identity, log and sealing keys; empty until the root has signed them.
@@ -46,11 +46,16 @@ pub struct Installation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestAnchor {
-    /// `Milan`, `Genoa` or `Turin`.
+    /// `Milan`, `Genoa` or `Turin`; or `Intel`, whose one root is over all its platforms.
     pub product: String,
     /// The self-signed certificate, DER.
     #[serde(with = "protocol::encoding::base64")]
     pub certificate: Vec<u8>,
+}
+
+impl TestAnchor {
+    /// The product of a root in the place of the Intel SGX Root CA.
+    pub const INTEL: &str = "Intel";
 }
 
 impl Installation {

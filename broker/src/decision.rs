@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use attestation::{Anchors, ChainCache, Collateral, Evidence, SnpEvidence, VerifiedClaims};
+use attestation::{Anchors, ChainCache, Evidence, PreparedCollateral, SnpEvidence, TdxEvidence, VerifiedClaims};
 use policies::{Ask, Check, Decision, Permit, Verdict};
 use protocol::admin::PolicyReference;
 use protocol::challenge::{ChallengeError, ChallengeKey};
@@ -29,8 +29,8 @@ pub struct Judge<'a> {
     pub challenges: &'a ChallengeKey,
     /// The roots of the platforms.
     pub anchors: &'a Anchors,
-    /// What the operator has of the vendors' certificates and revocation lists.
-    pub collateral: &'a Collateral,
+    /// What the operator has of the vendors' certificates, revocation lists and signed documents.
+    pub collateral: &'a PreparedCollateral,
     /// The certificates of VCEKs that it has.
     pub leaves: &'a Leaves,
     /// Verified chains.
@@ -115,24 +115,27 @@ impl Judge<'_> {
 
     /// Verifies fresh evidence over the transcript that the request makes, or held evidence over the one that it proved.
     fn verify(&self, body: &ReleaseRequest, nonce: &Nonce, at: UnixTime) -> Result<HeldGuest, Rejection> {
+        if let Some(expected) = body.evidence.platform().filter(|platform| *platform != body.platform) {
+            return Err(Rejection::Platform { expected, found: body.platform });
+        }
+        let transcript = self.transcript(body, nonce);
         let evidence = match &body.evidence {
             EvidenceMessage::Held {} => {
                 let held = self.guests.find(&body.signing_key).ok_or(Rejection::AttestAgain)?;
-                let (was, is) = (held.claims().transcript(), self.transcript(body, nonce));
-                // The nonce is fresh; everything else must be what was attested.
-                if (Transcript { nonce: was.nonce, ..is }) != *was {
+                let was = held.claims().transcript();
+                // The nonce is fresh, and the event log is the one that is held; everything else must be what was attested.
+                if (Transcript { nonce: was.nonce, event_log: was.event_log, ..transcript }) != *was {
                     return Err(Rejection::AttestAgain);
                 }
                 return Ok(held.verify_again(self.collateral, self.anchors, self.chains, at)?);
             }
-            EvidenceMessage::SevSnp { report, certificate_table } if body.platform == Platform::SevSnp => {
+            EvidenceMessage::SevSnp { report, certificate_table } => {
                 let mut evidence = SnpEvidence::from_certificate_table(report.clone(), certificate_table)?;
                 self.leaves.complete(&mut evidence);
                 Evidence::Snp(evidence)
             }
-            EvidenceMessage::SevSnp { .. } => return Err(Rejection::Platform { expected: Platform::SevSnp, found: body.platform }),
+            EvidenceMessage::Tdx { quote, event_log } => Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: event_log.clone() }),
         };
-        let transcript = self.transcript(body, nonce);
         let claims = attestation::verify(&evidence, self.collateral, self.anchors, &transcript, self.chains, at)?;
         Ok(HeldGuest::new(evidence, claims))
     }
@@ -147,7 +150,7 @@ impl Judge<'_> {
             role: body.role.clone(),
             configuration: body.configuration,
             gpu_evidence: None,
-            event_log: None,
+            event_log: body.evidence.event_log_digest(),
         }
     }
 
@@ -178,7 +181,9 @@ impl Judge<'_> {
             PolicyReference { name: document.body().name.clone(), version: document.body().version, document: *document.digest() };
         checks.push(check("policy-present", statement.policy.as_str(), format!("version {}", reference.version), Verdict::Passed));
         let ask = Ask { record: *record.statement.digest(), documents: *self.documents.digest() };
-        let (permit, ran) = match policy.policy.decide(claims, &ask, at) {
+        // The calendar that counts is by the authority that signed the policy.
+        let calendar = policy.policy.calendar().and_then(|name| self.documents.calendar(document.signer(), name));
+        let (permit, ran) = match policy.policy.decide(claims, &ask, calendar.map(|calendar| &calendar.calendar), at) {
             Decision::Permit(permit, ran) => (Some(permit), ran),
             Decision::Denial(ran) => (None, ran),
         };

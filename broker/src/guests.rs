@@ -6,20 +6,53 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attestation::{Anchors, ChainCache, Collateral, Evidence, Rejection, VerifiedClaims};
+use attestation::{Anchors, ChainCache, Evidence, PreparedCollateral, Rejection, VerifiedClaims};
 use moka::sync::Cache;
 use protocol::encoding::Fields;
 use protocol::ids::Digest;
 use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 
-/// Guests that are kept at most: some 8 KiB each.
-const CAPACITY: u64 = 8192;
+/// What is kept at most (bytes): some 8000 SNP guests of 8 KiB of evidence, or some 2000 TDX guests of 25 KiB, most of it their event logs.
+const CAPACITY: u64 = 128 * 1024 * 1024;
+/// What a guest takes beside its evidence and what was read out of that: keys, claims, the cache's own.
+const EACH: usize = 4 * 1024;
 /// How long one is kept at most, whatever its policy says: the longest attestation lifetime that a policy can give.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-/// What the platform signs of an SNP report (AMD 56860, table 23). The signature behind it is left out of the digest: with (r, s)
-/// goes (r, n - s), and the same evidence would have two digests.
+/// What the platform signs of an SNP report (AMD 56860, table 23).
 const SNP_SIGNED: usize = 0x2A0;
+/// Header and TD report 1.0 of a version 4 quote (Intel TDX DCAP quoting library API, "TD Quote Format").
+const QUOTE_4_SIGNED: usize = 48 + 584;
+/// Where a version 5 quote tells the size of its report, and where that begins.
+const QUOTE_5_SIZE: std::ops::Range<usize> = 50..54;
+
+/// What the platform signs of evidence. The signature behind it is left out of the digest: with (r, s) goes (r, n - s), and the same
+/// evidence would have two digests; so it would with other certificates in a quote. An event log is covered by the report data.
+fn signed(evidence: &Evidence) -> &[u8] {
+    let (bytes, end) = match evidence {
+        Evidence::Snp(snp) => (&snp.report, Some(SNP_SIGNED)),
+        Evidence::Tdx(tdx) => (&tdx.quote, quote_signed(&tdx.quote)),
+    };
+    end.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
+}
+
+fn quote_signed(quote: &[u8]) -> Option<usize> {
+    match quote.first_chunk()? {
+        [4, 0] => Some(QUOTE_4_SIGNED),
+        _ => {
+            let size = quote.get(QUOTE_5_SIZE)?.try_into().ok().map(u32::from_le_bytes)?;
+            QUOTE_5_SIZE.end.checked_add(usize::try_from(size).ok()?)
+        }
+    }
+}
+
+/// Bytes of evidence as it is kept.
+fn size(evidence: &Evidence) -> usize {
+    match evidence {
+        Evidence::Snp(snp) => snp.report.len() + snp.certificates.iter().chain(&snp.crls).map(Vec::len).sum::<usize>(),
+        Evidence::Tdx(tdx) => tdx.quote.len() + tdx.event_log.as_ref().map_or(0, Vec::len),
+    }
+}
 
 /// A verified guest: its evidence, and what that proved.
 #[derive(Clone)]
@@ -33,9 +66,7 @@ impl HeldGuest {
     /// Keeps evidence with the claims that it proved.
     #[must_use]
     pub fn new(evidence: Evidence, claims: VerifiedClaims) -> Self {
-        let Evidence::Snp(snp) = &evidence;
-        let signed = snp.report.get(..SNP_SIGNED).unwrap_or(&snp.report);
-        let digest = Fields::new("portcullis/evidence/v1").field(signed).sha256();
+        let digest = Fields::new("portcullis/evidence/v1").field(signed(&evidence)).sha256();
         Self { evidence: Arc::new(evidence), claims: Arc::new(claims), digest }
     }
 
@@ -63,7 +94,7 @@ impl HeldGuest {
     /// The rejection, as for fresh evidence.
     pub fn verify_again(
         &self,
-        collateral: &Collateral,
+        collateral: &PreparedCollateral,
         anchors: &Anchors,
         chains: &dyn ChainCache,
         at: UnixTime,
@@ -78,7 +109,9 @@ pub struct Guests(Cache<PublicKey, HeldGuest>);
 
 impl Default for Guests {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(CAPACITY).time_to_live(LONGEST).build())
+        // What is read out of evidence, an event log's events above all, is about as large again.
+        let weight = |_: &PublicKey, guest: &HeldGuest| u32::try_from(EACH + 2 * size(&guest.evidence)).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(LONGEST).build())
     }
 }
 
@@ -92,5 +125,47 @@ impl Guests {
     /// Keeps a guest.
     pub fn keep(&self, guest: HeldGuest) {
         self.0.insert(guest.claims.transcript().signing_key, guest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attestation::{SnpEvidence, TdxEvidence};
+    use testbed::tdx::{SoftTdx, TdReportKind, TdShape};
+
+    use super::*;
+
+    fn digest(evidence: &Evidence) -> Digest {
+        Fields::new("portcullis/evidence/v1").field(signed(evidence)).sha256()
+    }
+
+    #[test]
+    fn evidence_is_known_by_what_the_platform_signed_and_by_nothing_else() {
+        let shapes = [TdShape::default(), TdShape::version_5(TdReportKind::Td10), TdShape::version_5(TdReportKind::Td15Ex)];
+        for (shape, length) in shapes.into_iter().zip([632, 638, 939]) {
+            let quote = SoftTdx::new().guest(shape).attest(&[7; 64]).quote;
+            let of = |quote: Vec<u8>| Evidence::Tdx(TdxEvidence { quote, event_log: None });
+            let own = of(quote.clone());
+            assert_eq!(signed(&own), &quote[..length]);
+            let (mut inside, mut behind) = (quote.clone(), quote.clone());
+            inside[length - 1] ^= 1;
+            behind[length] ^= 1;
+            assert_ne!(digest(&of(inside)), digest(&own));
+            assert_eq!(digest(&of(behind)), digest(&own));
+        }
+        let report = |at: usize| {
+            let mut report = vec![0; 1184];
+            report[at] = 1;
+            Evidence::Snp(SnpEvidence { report, ..SnpEvidence::default() })
+        };
+        assert_eq!(digest(&report(SNP_SIGNED)), digest(&report(SNP_SIGNED + 1)));
+        assert_ne!(digest(&report(SNP_SIGNED - 1)), digest(&report(SNP_SIGNED)));
+    }
+
+    #[test]
+    fn what_is_no_quote_has_a_digest_too() {
+        for quote in [vec![], vec![4], vec![4, 0], vec![5; 54], vec![5, 0]] {
+            assert_eq!(signed(&Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: None })), quote);
+        }
     }
 }

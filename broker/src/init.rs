@@ -156,12 +156,18 @@ pub fn anchors(installation: &Installation) -> Result<Anchors, InitError> {
 }
 
 fn test_anchors(anchors: &[TestAnchor]) -> Result<Anchors, InitError> {
-    let line = |anchor: &TestAnchor| {
+    let line = |anchor: &&TestAnchor| {
         let line = ProductLine::ALL.into_iter().find(|line| line.as_str() == anchor.product);
         line.map(|line| (line, anchor.certificate.clone())).ok_or_else(|| InitError::Product(anchor.product.clone()))
     };
-    let arks = anchors.iter().map(line).collect::<Result<_, _>>()?;
-    Anchors::test(arks).map_err(|error| InitError::Anchor(error.to_string()))
+    let (intel, amd): (Vec<_>, Vec<_>) = anchors.iter().partition(|anchor| anchor.product == TestAnchor::INTEL);
+    let arks = amd.iter().map(line).collect::<Result<_, _>>()?;
+    let made = match intel.as_slice() {
+        [] => Anchors::test(arks),
+        [root] => Anchors::test_with_intel(arks, root.certificate.clone()),
+        [_, ..] => return Err(InitError::IntelTwice(intel.len())),
+    };
+    made.map_err(|error| InitError::Anchor(error.to_string()))
 }
 
 fn sample_config(installation: &Installation) -> String {
@@ -229,8 +235,11 @@ pub enum InitError {
     #[error("{0} cannot name a log")]
     Name(Name),
     /// No such product line.
-    #[error("{0} is no product line; expected Milan, Genoa or Turin")]
+    #[error("{0} is no product line; expected Milan, Genoa, Turin or Intel")]
     Product(String),
+    /// Intel has one root.
+    #[error("{0} roots are named Intel; expected one")]
+    IntelTwice(usize),
     /// Not a root certificate.
     #[error("a test root is refused: {0}")]
     Anchor(String),

@@ -40,6 +40,7 @@ pub mod rejections;
 pub mod release;
 pub mod serve;
 pub mod server;
+pub mod sightings;
 pub mod store;
 
 use std::ffi::OsString;

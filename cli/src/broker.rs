@@ -1,10 +1,10 @@
 //! What the command asks of a broker, over HTTP.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use connection::{Client, Endpoint, HttpError, PlainHttp, Reply};
-use protocol::admin::{Accepted, Explanation, RecordSummary};
+use protocol::admin::{Accepted, CollateralForecast, CollateralHeld, CollateralImported, Explanation, RecordSummary};
 use protocol::dsse::SignedDocument;
 use protocol::envelope::RecordFile;
 use protocol::ids::{DecisionId, Name};
@@ -54,6 +54,21 @@ pub(crate) struct AdminArguments {
     token_file: PathBuf,
 }
 
+/// How to reach a broker as its administrator, for a command that can do without.
+#[derive(Args)]
+pub(crate) struct MaybeAdminArguments {
+    /// The broker's URL
+    #[arg(long, value_name = "URL", env = "PORTCULLIS_BROKER")]
+    broker: Option<String>,
+
+    #[command(flatten)]
+    transport: TransportArguments,
+
+    /// The file that holds the administrative token
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
 impl BrokerArguments {
     pub(crate) fn connect(&self) -> Result<Broker, BrokerError> {
         self.transport.connect(&self.broker)
@@ -71,13 +86,22 @@ impl TransportArguments {
 
 impl AdminArguments {
     pub(crate) fn connect(&self) -> Result<Broker, BrokerError> {
-        let token = files::read_text(&self.token_file, "a token", TOKEN)?;
-        let token = Zeroizing::new(token.trim().to_owned());
-        if token.is_empty() {
-            return Err(BrokerError::EmptyToken { path: self.token_file.clone() });
-        }
-        Ok(Broker { token: Some(token), ..self.broker.connect()? })
+        Ok(Broker { token: Some(token(&self.token_file)?), ..self.broker.connect()? })
     }
+}
+
+impl MaybeAdminArguments {
+    pub(crate) fn connect(&self) -> Result<Broker, BrokerError> {
+        let url = self.broker.as_deref().ok_or(BrokerError::NotNamed { argument: "--broker" })?;
+        let file = self.token_file.as_deref().ok_or(BrokerError::NotNamed { argument: "--token-file" })?;
+        Ok(Broker { token: Some(token(file)?), ..self.transport.connect(url)? })
+    }
+}
+
+fn token(path: &Path) -> Result<Zeroizing<String>, BrokerError> {
+    let token = files::read_text(path, "a token", TOKEN)?;
+    let token = Zeroizing::new(token.trim().to_owned());
+    if token.is_empty() { Err(BrokerError::EmptyToken { path: path.to_owned() }) } else { Ok(token) }
 }
 
 /// One broker, and the right to administer it where there is a token.
@@ -117,8 +141,29 @@ impl Broker {
         self.get("/v1/revocations")
     }
 
+    pub(crate) fn put_calendar(&self, calendar: &SignedDocument) -> Result<Accepted, BrokerError> {
+        self.put("/v1/tcb-baselines", calendar)
+    }
+
+    pub(crate) fn calendar(&self, name: &Name) -> Result<SignedDocument, BrokerError> {
+        self.get(&format!("/v1/tcb-baselines/{name}"))
+    }
+
     pub(crate) fn decision(&self, id: &DecisionId) -> Result<Explanation, BrokerError> {
         self.get(&format!("/v1/decisions/{id}"))
+    }
+
+    pub(crate) fn put_collateral(&self, bundle: &SignedDocument) -> Result<CollateralImported, BrokerError> {
+        self.put("/v1/collateral", bundle)
+    }
+
+    /// The collateral that it holds.
+    pub(crate) fn collateral(&self) -> Result<CollateralHeld, BrokerError> {
+        self.get("/v1/collateral")
+    }
+
+    pub(crate) fn forecast(&self) -> Result<CollateralForecast, BrokerError> {
+        self.get("/v1/collateral/forecast")
     }
 
     /// The latest checkpoint, a signed note.
@@ -173,6 +218,9 @@ pub(crate) enum BrokerError {
     /// The token file is empty.
     #[error("{path} holds no token", path = path.display())]
     EmptyToken { path: PathBuf },
+    /// Neither argument nor environment says it.
+    #[error("this needs {argument}, or --from")]
+    NotNamed { argument: &'static str },
     /// No answer.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -198,7 +246,7 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::File(error) => error.into(),
-            BrokerError::EmptyToken { .. } => Self::usage(error),
+            BrokerError::EmptyToken { .. } | BrokerError::NotNamed { .. } => Self::usage(error),
             BrokerError::Http(
                 ref inner @ (HttpError::Url { .. } | HttpError::PlainHttp { .. } | HttpError::CaFile { .. } | HttpError::Token),
             ) => {

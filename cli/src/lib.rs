@@ -9,16 +9,20 @@
 //! | `keygen`, `certify`, `keys` | keys and their files; the offline root's work |
 //! | `seal`, `credential`, `record` | a secret becomes a record, sealed to the broker that the pinned root certified |
 //! | `inspect` | what files say of themselves |
-//! | `records`, `policy`, `revoke`, `explain` | what administrators ask a broker |
+//! | `collateral`, `anchors` | vendor collateral: carried, checked, imported; the roots that judge it |
+//! | `records`, `policy`, `calendar`, `revoke`, `explain` | what administrators ask a broker |
 //! | `audit` | the broker's log, read and checked |
 //! | `broker`, `installation` | the way to a broker, and whom to believe there |
 //! | `console`, `checks`, `failure`, `files`, `interrupt`, `clock`, `size` | how a command speaks, ends, and touches the machine |
 
+mod anchors;
 mod audit;
 mod broker;
+mod calendar;
 mod certify;
 mod checks;
 mod clock;
+mod collateral;
 mod console;
 mod credential;
 mod explain;
@@ -29,6 +33,7 @@ mod installation;
 mod interrupt;
 mod keygen;
 mod keys;
+mod pem;
 mod policy;
 mod record;
 mod records;
@@ -68,11 +73,15 @@ enum Command {
     List(records::List),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    #[command(subcommand)]
+    Calendar(calendar::CalendarCommand),
     Revoke(revoke::Revoke),
     Explain(explain::Explain),
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     Verify(verify::Verify),
+    #[command(subcommand)]
+    Collateral(Box<collateral::CollateralCommand>),
     Completions(Completions),
 }
 
@@ -120,10 +129,12 @@ fn dispatch(command: Command, console: &mut Console<'_>) -> Exit {
         Command::Publish(publish) => publish.run(console),
         Command::List(list) => list.run(console),
         Command::Policy(policy) => policy.run(console),
+        Command::Calendar(calendar) => calendar.run(console),
         Command::Revoke(revoke) => revoke.run(console),
         Command::Explain(explain) => explain.run(console),
         Command::Audit(audit) => audit.run(console),
         Command::Verify(verify) => verify.run(console),
+        Command::Collateral(collateral) => collateral.run(console),
         Command::Completions(completions) => completions.run(console),
     };
     outcome.unwrap_or_else(|failure| {

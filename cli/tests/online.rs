@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cli::Exit;
 use protocol::admin::{Accepted, CheckVerdict, Ending, ExplainedCheck, ExplainedItem, Explanation, RecordSummary};
-use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, RevocationsBody};
+use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, RevocationsBody, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::entries::{Entry, Event, Verdict};
 use protocol::hpke::RecipientSecret;
@@ -255,6 +255,56 @@ fn a_broker_that_answers_with_another_policy_is_caught() {
     desk.server.on("GET /v1/policies/strict", Answer::json(&SignedDocument::sign(&body, &desk.key("authority")).unwrap()));
     let ran = desk.run("policy get strict --authority ./authority.pub");
     ran.refused(Exit::Failed, "error: the broker answered with policy lax, not strict\n");
+}
+
+const BASELINES: &str = r#"[
+  {"product":"genoa","published":"2026-01-10T00:00:00Z","bootloader":10,"tee":0,"snp":22,"microcode":80},
+  {"product":"genoa","published":"2026-03-10T00:00:00Z","bootloader":10,"tee":0,"snp":23,"microcode":84},
+  {"product":"turin","published":"2026-03-10T00:00:00Z","fmc":1,"bootloader":1,"tee":1,"snp":4,"microcode":81}
+]"#;
+
+#[test]
+fn a_tcb_calendar_is_checked_signed_and_sent() {
+    let desk = Desk::new();
+    desk.write("amd.json", BASELINES);
+    assert!(desk.run_bare("calendar check ./amd.json").done().out.ends_with("/amd.json\nbaselines  3\n"));
+    desk.server.on("PUT /v1/tcb-baselines", accepted());
+    let put = "calendar put ./amd.json --name amd --version 2 --authority-key ./authority.key --root ./root.pub";
+    desk.run(put).done();
+    let sent = SignedDocument::parse::<TcbBaselinesBody>(&desk.server.received("PUT /v1/tcb-baselines")[0]).unwrap();
+    let document = sent.authenticate::<TcbBaselinesBody>(&[*desk.key("authority").public()]).unwrap();
+    assert_eq!((document.body().installation, document.body().version.number()), (desk.root(), 2));
+    assert_eq!(document.body().baselines, serde_json::from_str::<Vec<TcbBaseline>>(BASELINES).unwrap());
+
+    for wrong in [BASELINES.replace("\"snp\":23", "\"snp\":21"), BASELINES.replace("genoa", "rome"), "[]".to_owned()] {
+        desk.write("amd.json", &wrong);
+        assert_eq!(desk.run_bare("calendar check ./amd.json").exit, Exit::Failed, "{wrong}");
+        let ran = desk.run(put);
+        assert_eq!(ran.exit, Exit::Failed, "{wrong}");
+        assert!(ran.err.contains("amd.json: ") && ran.err.contains("hint: "), "{}", ran.err);
+    }
+    assert_eq!(desk.server.received("PUT /v1/tcb-baselines").len(), 1);
+}
+
+#[test]
+fn a_tcb_calendar_comes_back_with_who_vouches_for_it() {
+    let desk = Desk::new();
+    let baselines: Vec<TcbBaseline> = serde_json::from_str(BASELINES).unwrap();
+    let body =
+        TcbBaselinesBody { installation: desk.root(), name: "amd".parse().unwrap(), version: Version::FIRST, baselines: baselines.clone() };
+    let signed = SignedDocument::sign(&body, &desk.key("authority")).unwrap();
+    desk.server.on("GET /v1/tcb-baselines/amd", Answer::json(&signed));
+    desk.server.on("GET /v1/tcb-baselines/strict", Answer::json(&signed));
+    let text = desk.run("calendar get amd --authority ./authority.pub").done().out;
+    assert!(text.contains("verified by ed25519:"), "{text}");
+    assert!(text.ends_with("turin  2026-03-10T00:00:00Z  fmc 1 bootloader 1 tee 1 snp 4 microcode 81\n"), "{text}");
+    let list = desk.run("calendar get amd --baselines").done();
+    assert_eq!(serde_json::from_str::<Vec<TcbBaseline>>(&list.out).unwrap(), baselines);
+    assert_eq!(list.err, "warning: the signature is not checked; give --authority\n");
+    let ran = desk.run("calendar get amd --authority ./root.pub");
+    ran.refused(Exit::Failed, &format!("error: the calendar is not signed by {}\n", desk.root()));
+    let ran = desk.run("calendar get strict --authority ./authority.pub");
+    ran.refused(Exit::Failed, "error: the broker answered with calendar amd, not strict\n");
 }
 
 #[test]

@@ -13,7 +13,10 @@ use portcullis_fuzz::model::Model;
 use portcullis_fuzz::snp::Machine;
 use portcullis_fuzz::{NOW, Signer, documents, log, recipient};
 use protocol::challenge::ChallengeKey;
-use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody};
+use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
+use protocol::documents::{
+    BaselineProduct, CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody, TcbBaseline, TcbBaselinesBody,
+};
 use protocol::dsse::{Body, SignedDocument};
 use protocol::entries::{Decided, Entry, Event, RejectionCount, Verdict};
 use protocol::hpke;
@@ -27,12 +30,15 @@ use protocol::messages::{
     AnswerBody, ChallengeAnswer, EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, Reason, ReleaseAnswer,
     ReleaseRequest, Secret,
 };
+use protocol::time::UnixTime;
 use testbed::snp::{Guid, Leaf, Line, SoftPlatform, certificate_table};
+use testbed::tdx::{Ending, EventLog, EventRecord, SpecId, event_type};
 use zeroize::Zeroizing;
 
 fn main() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus-seeds");
     evidence(&folder)?;
+    event_logs(&folder)?;
     keys_and_documents(&folder)?;
     exchange(&folder)?;
     audit_log(&folder)?;
@@ -81,6 +87,27 @@ fn evidence(folder: &Path) -> std::io::Result<()> {
     write(folder, "snp_crl", lists.collect::<Vec<_>>())
 }
 
+/// As firmware leaves them, cut where the events end, with a second algorithm, and with each type whose data is taken apart.
+fn event_logs(folder: &Path) -> std::io::Result<()> {
+    let boot = EventLog::boot();
+    let cut = boot.clone().with(|log| log.ending = Ending::None);
+    let zeros = EventLog::empty().with(|log| log.ending = Ending::Zeros(32));
+    let mut twice = EventRecord::hashed(1, event_type::SEPARATOR, &[0; 4]);
+    twice.digests.insert(0, (0x000b, vec![7; 32]));
+    let algorithms = vec![(0x000b, 32), (0x000c, 48)];
+    let two = EventLog::empty().then(twice).with(|log| log.spec_id = Some(SpecId { algorithms, ..SpecId::default() }));
+    let variable = [&[1; 16][..], &2u64.to_le_bytes(), &5u64.to_le_bytes(), b"B\0O\0value"].concat();
+    let value = EventRecord::hashed(0, 0x8000_0002, b"value").digests.remove(0).1.try_into().expect("48 bytes");
+    let text = EventRecord::hashed(2, event_type::IPL, b"set a").digests.remove(0).1.try_into().expect("48 bytes");
+    let parts = EventLog::empty().then(EventRecord::given(0, 0x8000_0002, value, &variable)).then(EventRecord::given(
+        2,
+        event_type::IPL,
+        text,
+        b"grub_cmd: set a\0",
+    ));
+    write(folder, "tdx_event_log", [boot, cut, zeros, two, parts].map(|log| log.bytes()))
+}
+
 fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
     let protect = |unlock| KeyFile::protect("log", "ed25519:", &[7; 32], &unlock).expect("a key file").to_json().as_bytes().to_vec();
     let passphrase = protect(Unlock::Passphrase(Zeroizing::new("a passphrase".to_owned())));
@@ -90,6 +117,17 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
     let gone = |version| Revocation { name: name("acme/llama"), version, reason: "leaked".to_owned() };
     let revoked = vec![gone(None), gone(Some(Version::FIRST))];
     let revocations = RevocationsBody { installation: root, version: Version::FIRST, revoked };
+    let baseline = |day: u64, microcode| TcbBaseline {
+        product: BaselineProduct::Turin,
+        published: UnixTime::from_seconds(day * 86_400),
+        fmc: Some(1),
+        bootloader: 1,
+        tee: 1,
+        snp: 4,
+        microcode,
+    };
+    let baselines = vec![baseline(20_000, 81), baseline(20_100, 82)];
+    let calendar = TcbBaselinesBody { installation: root, name: name("amd"), version: Version::FIRST, baselines };
     let sealed = hpke::seal(recipient().public(), b"info", &[], b"outcome").expect("sealed");
     let statement = documents::statement();
     let seeds = [
@@ -101,9 +139,49 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
         chosen(4, &json(&certificate(CertifiedKey::Log(*Signer::Log.key().public())))),
         chosen(4, &json(&certificate(CertifiedKey::Sealing(recipient().public().clone())))),
         chosen(5, &json(&AnswerBody { request: Digest::from([9; 32]), sealed })),
+        chosen(6, &json(&calendar)),
     ];
     write(folder, "signed_document", seeds)?;
-    write(folder, "record_file", [json(&documents::record())])
+    write(folder, "record_file", [json(&documents::record())])?;
+    collateral(folder)
+}
+
+/// Bundles and forms. Of Intel's there are only shapes here: chains and signatures that nobody made.
+fn collateral(folder: &Path) -> std::io::Result<()> {
+    let platform = SoftPlatform::new(Line::Milan);
+    let chain = "-----BEGIN CERTIFICATE-----\nAw==\n-----END CERTIFICATE-----\n";
+    let dates = r#""issueDate":"2026-01-01T00:00:00Z","nextUpdate":"2026-01-31T00:00:00Z","tcbEvaluationDataNumber":1"#;
+    let info = format!(r#"{{"id":"TDX","version":3,{dates},"fmspc":"00806F050000"}}"#);
+    let body = format!(r#"{{"tcbInfo":{info},"signature":"00"}}"#);
+    let piece = |kind: CollateralKind, bytes: &[u8]| CollateralPiece {
+        kind,
+        bytes: bytes.to_vec(),
+        issuer_chain: kind.has_chain().then(|| chain.to_owned()),
+        source: "seeds".to_owned(),
+    };
+    let pieces = vec![
+        piece(CollateralKind::SnpCrl, &platform.crl_der(&[])),
+        piece(CollateralKind::TdxTcbInfo, body.as_bytes()),
+        piece(CollateralKind::SnpCertificate, &platform.vcek_der()),
+    ];
+    let bundle = CollateralBundleBody { created: NOW, pieces };
+    let quote = serde_json::json!({
+        "pck_crl_issuer_chain": chain, "root_ca_crl": "", "pck_crl": "", "tcb_info_issuer_chain": chain, "tcb_info": info,
+        "tcb_info_signature": "00", "qe_identity_issuer_chain": chain, "qe_identity": "{}", "qe_identity_signature": "00",
+    });
+    let client = format!(
+        r#"{{"collaterals":{{"tcbinfos":[{{"tdx_tcbinfo":{{"tcbInfo": {info}, "signature": "00"}}}}],"pckcacrl":{{}},"tdqeidentity":"{{}}",
+        "certificates":{{"TCB-Info-Issuer-Chain":"-----BEGIN%20CERTIFICATE-----%0A","SGX-Enclave-Identity-Issuer-Chain":"x"}},"rootcacrl":""}}}}"#
+    );
+    let seeds = [
+        chosen(0, &json(&bundle)),
+        chosen(1, &signed(&bundle, Signer::Authority).to_json()),
+        chosen(1, &platform.crl_der(&[])),
+        chosen(1, quote.to_string().as_bytes()),
+        chosen(1, client.as_bytes()),
+        chosen(2, &[&[128], body.as_bytes(), chain.as_bytes()].concat()),
+    ];
+    write(folder, "collateral_bundle", seeds)
 }
 
 fn exchange(folder: &Path) -> std::io::Result<()> {
@@ -219,6 +297,8 @@ fn audit_log(folder: &Path) -> std::io::Result<()> {
         Event::RecordPut { name: name("acme/llama"), version: Version::FIRST, statement: digest, publisher: signer },
         Event::PolicyPut { name: name("inference"), version: Version::FIRST, document: digest, authority: signer },
         Event::RevocationsPut { version: Version::FIRST, document: digest, authority: signer, revoked: 2 },
+        Event::CollateralImported { document: digest, authority: signer, pieces: 4 },
+        Event::TcbBaselinesPut { name: name("amd"), version: Version::FIRST, document: digest, authority: signer },
         Event::Decision {
             decision: DecisionId::from([4; 16]),
             request: digest,

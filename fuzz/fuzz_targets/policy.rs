@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let (roles, digest) = ([Role::WholeVm, policy.role().clone()], Digest::from([1; 32]));
     for guest in guests() {
         for situation in [None, Some((&roles[0], &digest)), Some((&roles[1], &digest))] {
-            let checks = policy.examine(&guest.claims, situation, NOW);
+            let checks = policy.examine(&guest.claims, situation, None, NOW);
             assert!(!checks.is_empty() && checks.iter().all(|check| codes::find(check.code).is_some()));
             let permitted = checks.iter().all(|check| check.verdict == Verdict::Passed);
             assert!(!permitted || text.contains(guest.word), "permitted {} without a word", guest.word);

@@ -6,19 +6,20 @@
 
 use libfuzzer_sys::fuzz_target;
 use portcullis_fuzz::{NOW, Signer, documents, forms};
-use protocol::documents::{Certificate, CertificateBody, PolicyBody, RevocationsBody, StatementBody};
+use protocol::documents::{Certificate, CertificateBody, PolicyBody, RevocationsBody, StatementBody, TcbBaselinesBody};
 use protocol::dsse::{Body, SignedDocument};
 use protocol::messages::AnswerBody;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, bytes)) = data.split_first() else { return };
-    match choice % 6 {
+    match choice % 7 {
         0 => envelope(bytes),
         1 => drop(documents::read::<StatementBody>(bytes, Signer::Publisher)),
         2 => drop(documents::read::<PolicyBody>(bytes, Signer::Authority)),
         3 => drop(documents::read::<RevocationsBody>(bytes, Signer::Authority)),
         4 => certificate(bytes),
-        _ => drop(documents::read::<AnswerBody>(bytes, Signer::Identity)),
+        5 => drop(documents::read::<AnswerBody>(bytes, Signer::Identity)),
+        _ => drop(documents::read::<TcbBaselinesBody>(bytes, Signer::Authority)),
     }
 });
 

@@ -146,9 +146,12 @@ impl Machine {
 }
 
 /// The claims of an SNP verdict.
+///
+/// # Panics
+/// On another platform's.
 #[must_use]
 pub const fn claims(genuine: &GenuineEvidence) -> &SnpClaims {
-    let PlatformClaims::Snp(claims) = genuine.platform();
+    let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("an SNP report") };
     claims
 }
 

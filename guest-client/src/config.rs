@@ -20,7 +20,7 @@ use protocol::ids::Digest;
 use protocol::keys::PublicKey;
 use serde::Deserialize;
 
-use crate::evidence::{self, Choice};
+use crate::evidence::{self, Choice, EventLogChoice, Interfaces};
 use connection::{Endpoint, PlainHttp};
 
 /// Where the configuration lies unless `--config` says otherwise.
@@ -90,6 +90,8 @@ struct File {
     #[serde(default)]
     evidence: Option<String>,
     #[serde(default)]
+    event_log: Option<String>,
+    #[serde(default)]
     configfs: Option<PathBuf>,
     #[serde(default)]
     state: Option<PathBuf>,
@@ -118,8 +120,8 @@ pub struct Config {
     pub broker: Endpoint,
     /// How evidence is come by. Not trusted beyond this guest: the broker judges what comes.
     pub evidence: Choice,
-    /// The configfs folder; another than the kernel's for tests.
-    pub configfs: PathBuf,
+    /// The kernel's interfaces to evidence, and which event log goes with a quote; another configfs than the kernel's for tests.
+    pub interfaces: Interfaces,
     /// Where the last checkpoint of the broker's log is kept. `None`: a log that was rolled back is not noticed here.
     pub state: Option<PathBuf>,
     /// Where plaintext may be written.
@@ -167,6 +169,8 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
         let evidence = file.evidence.as_deref().unwrap_or("auto").parse().map_err(|error| format!("evidence: {error}"))?;
+        let event_log =
+            file.event_log.as_deref().map_or(Ok(EventLogChoice::Auto), str::parse).map_err(|error| format!("event-log: {error}"))?;
         if file.covers.len() > COVERED_FILES {
             return Err(format!("covers: {} files, more than {COVERED_FILES}", file.covers.len()));
         }
@@ -188,7 +192,7 @@ impl Config {
             root: file.root,
             broker,
             evidence,
-            configfs: file.configfs.unwrap_or_else(|| PathBuf::from(evidence::configfs::ROOT)),
+            interfaces: Interfaces { configfs: file.configfs.unwrap_or_else(|| PathBuf::from(evidence::configfs::ROOT)), event_log },
             state: file.state,
             plaintext: file.plaintext,
             stdout: file.stdout,
@@ -312,9 +316,15 @@ mod tests {
         }
         let distinct: std::collections::HashSet<_> = digests.iter().collect();
         assert_eq!(distinct.len(), digests.len());
-        for indifferent in
-            ["evidence = \"device\"", "ca-file = \"/a\"", "timeout-seconds = 5", "configfs = \"/x\"", "plaintext = \"memory\"", "# note"]
-        {
+        for indifferent in [
+            "evidence = \"device\"",
+            "event-log = \"none\"",
+            "ca-file = \"/a\"",
+            "timeout-seconds = 5",
+            "configfs = \"/x\"",
+            "plaintext = \"memory\"",
+            "# note",
+        ] {
             assert_eq!(digest(indifferent), digest(""), "{indifferent}");
         }
     }
@@ -354,9 +364,14 @@ mod tests {
     fn the_file_is_strict_and_an_error_names_its_line() {
         let error = Config::parse(&text("plaintxt = \"disk\"")).unwrap_err();
         assert!(error.contains("line 3") && error.contains("plaintxt"), "{error}");
-        for bad in
-            ["plaintext = \"everywhere\"", "evidence = \"tpm\"", "covers = [\"relative\"]", "state = \"relative\"", "timeout-seconds = 0"]
-        {
+        for bad in [
+            "plaintext = \"everywhere\"",
+            "evidence = \"tpm\"",
+            "event-log = \"relative\"",
+            "covers = [\"relative\"]",
+            "state = \"relative\"",
+            "timeout-seconds = 0",
+        ] {
             assert!(Config::parse(&text(bad)).is_err(), "{bad}");
         }
         assert!(Config::parse("broker = \"https://a\"").unwrap_err().contains("root"), "no default for the pinned root");

@@ -15,6 +15,7 @@ use models_manifest::{Backend, ChunkSize, Silent, seal_folder};
 use protocol::ids::{Role, Version};
 use support::{Broker, Key, Mischief, PUBLISHER, ROOT, Record, STRANGER, Soft};
 use tempfile::TempDir;
+use testbed::tdx::{EventLog, SoftTdx, TdShape};
 
 /// A guest: its configuration, its agent's socket, and a folder in memory.
 struct Guest {
@@ -348,6 +349,37 @@ fn evidence_is_shown_with_all_that_it_binds() {
     assert!(!fs::read(&table).unwrap().is_empty());
     assert_eq!(json["configuration"], text(&guest.run(&["config-digest"]).stdout).trim());
     assert_exit(&guest.run(&["evidence", "--challenge", "AAAA"]), 2);
+}
+
+#[test]
+fn a_quote_is_shown_and_written_with_its_event_log() {
+    let guest = guest();
+    let mounted = tempfile::tempdir().unwrap();
+    let soft = SoftTdx::new().guest(TdShape::default());
+    let fake = match testbed::configfs::FakeConfigfs::new(soft).mount(mounted.path()) {
+        Ok(fake) => fake,
+        Err(reason) => return println!("{reason}"),
+    };
+    let path = |name: &str| guest.folder.path().join(name).display().to_string();
+    let (area, quote, log, table) = (path("CCEL"), path("quote.bin"), path("log.bin"), path("certs.bin"));
+    fs::write(&area, testbed::configfs::ccel(&EventLog::boot())).unwrap();
+    let where_from = ["evidence", "--unpinned", "--evidence", "configfs", "--configfs", fake.path().to_str().unwrap()];
+    let run = |more: &[&str]| guest.run(&[&where_from, more].concat());
+    let output = run(&["--event-log-source", &area, "--report", &quote, "--event-log", &log, "--certificate-table", &table]);
+    assert_exit(&output, 0);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["platform"], &json["evidence"]["type"]), (&"tdx".into(), &"tdx".into()));
+    let bound: String = fs::read(&quote).unwrap()[568..632].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(json["report_data"], bound.as_str());
+    assert!(fs::read(&area).unwrap().starts_with(&fs::read(&log).unwrap()));
+    // What a TD does not have is said, and no file stands for it.
+    assert!(text(&output.stderr).contains("no certificate table") && !Path::new(&table).exists());
+    fs::remove_file(&log).unwrap();
+    let without = run(&["--event-log-source", "none", "--event-log", &log]);
+    assert_exit(&without, 0);
+    assert!(text(&without.stderr).contains("no event log") && !Path::new(&log).exists());
+    assert_exit(&run(&["--event-log-source", "/nonexistent"]), 6);
+    assert_exit(&run(&["--event-log-source", "relative"]), 2);
 }
 
 #[test]

@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use guest_client::agent::wire::{self, Question, Reply, VERSION};
 use guest_client::agent::{ServeError, Served, bind, serve};
-use guest_client::evidence::{AgentSocket, AttestInputs, Attester, Collected, ConfigfsTsm, EvidenceError, Local, Source};
+use guest_client::evidence::{AgentSocket, AttestInputs, Attester, Collected, ConfigfsTsm, EventLogChoice, EvidenceError, Local, Source};
+use protocol::encoding::sha256;
 use protocol::hpke::RecipientKey;
 use protocol::ids::{Digest, Nonce, Platform, Role};
 use protocol::keys::PublicKey;
 use protocol::limits::{AGENT_CONNECTIONS, AGENT_MESSAGE, SNP_CERTIFICATE_TABLE};
 use protocol::messages::EvidenceMessage;
 use support::Soft;
-use testbed::configfs::{FakeConfigfs, Fault, Mounted};
+use testbed::configfs::{FakeConfigfs, Fault, Mounted, ccel};
 use testbed::snp::{GuestShape, Line, SoftPlatform};
+use testbed::tdx::{Ending, EventLog, SoftTdx, TdReportKind, TdShape};
 
 /// A fake configfs with these faults; `None`, with a line, where there is no FUSE.
 fn configfs(faults: &[Fault], vmpl: u32) -> Option<(Mounted, tempfile::TempDir)> {
@@ -77,8 +79,10 @@ fn a_report_over_other_bytes_is_not_believed_though_no_counter_tells() {
 fn a_missing_or_foreign_provider_is_named() {
     let Some(collected) = collect(&[Fault::NoProvider]) else { return };
     assert!(matches!(collected, Err(EvidenceError::NoProvider)));
-    let collected = collect(&[Fault::Provider("tdx_guest".into())]).unwrap();
-    assert!(matches!(collected, Err(EvidenceError::OtherProvider { found }) if found == "tdx_guest"));
+    let collected = collect(&[Fault::Provider("arm_cca_guest".into())]).unwrap();
+    assert!(matches!(collected, Err(EvidenceError::OtherProvider { found }) if found == "arm_cca_guest"));
+    // The name of one driver before the other's evidence.
+    assert!(matches!(collect(&[Fault::Provider("tdx_guest".into())]), Some(Err(EvidenceError::QuoteVersion { .. }))));
     let (mounted, _folder) = configfs(&[Fault::Provider("arm_cca_guest".into())], 0).unwrap();
     assert!(matches!(ConfigfsTsm::at(mounted.path()).platform(), Err(EvidenceError::OtherProvider { .. })));
     assert_eq!(mounted.instances(), Vec::<String>::new());
@@ -126,6 +130,119 @@ fn a_busy_firmware_is_asked_again_and_a_failing_one_is_not() {
     assert!(matches!(refused, Err(EvidenceError::Io { error, .. }) if error.raw_os_error() == Some(libc::EIO)));
     assert_eq!(mounted.generated(), 0, "asked once");
     assert_eq!(mounted.instances(), Vec::<String>::new());
+}
+
+/// A fake configfs of this TD with these faults.
+fn td_configfs(shape: TdShape, faults: &[Fault]) -> Option<(Mounted, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = faults.iter().cloned().fold(FakeConfigfs::new(SoftTdx::new().guest(shape)), FakeConfigfs::with);
+    match fake.mount(folder.path()) {
+        Ok(mounted) => Some((mounted, folder)),
+        Err(reason) => {
+            println!("{reason}");
+            None
+        }
+    }
+}
+
+/// Collects a quote over `[7; 64]`; whatever comes of it, no report instance stays behind.
+fn quote(shape: TdShape, faults: &[Fault]) -> Option<Result<Collected, EvidenceError>> {
+    let (mounted, _folder) = td_configfs(shape, faults)?;
+    let collected = ConfigfsTsm::at(mounted.path()).collect(&[7; 64]);
+    assert_eq!(mounted.instances(), Vec::<String>::new(), "after {faults:?}");
+    Some(collected)
+}
+
+#[test]
+fn configfs_gives_a_quote_over_the_report_data_without_the_zeros_behind_it() {
+    for shape in [TdShape::default(), TdShape::version_5(TdReportKind::Td10), TdShape::version_5(TdReportKind::Td15)] {
+        let report = SoftTdx::new().guest(shape.clone()).attest(&[7; 64]).quote;
+        let expected = Collected { platform: Platform::Tdx, report, certificate_table: Vec::new() };
+        let Some(collected) = quote(shape.clone(), &[]) else { return };
+        assert_eq!(collected.unwrap(), expected);
+        assert_eq!(quote(TdShape { padded_to: 8000, ..shape }, &[]).unwrap().unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_quote_is_collected_under_the_same_care_as_a_report() {
+    let refused = |fault: Fault| quote(TdShape::default(), &[fault]).map(Result::unwrap_err);
+    let Some(error) = refused(Fault::OtherReportData) else { return };
+    assert!(matches!(error, EvidenceError::ReportData));
+    for fault in [|times| Fault::RivalAfterInblob { times }, |times| Fault::RivalAfterOutblob { times }] {
+        assert!(matches!(refused(fault(5)), Some(EvidenceError::Raced { attempts: 5 })));
+        assert_eq!(quote(TdShape::default(), &[fault(4)]).unwrap().unwrap().report[568..632], [7; 64]);
+    }
+    assert!(matches!(refused(Fault::GenerationWrapped), Some(EvidenceError::NotTaken { expected: 1, found: 0 })));
+    assert!(matches!(refused(Fault::NoProvider), Some(EvidenceError::NoProvider)));
+    assert!(matches!(refused(Fault::OutblobCut(631)), Some(EvidenceError::QuoteCut { found: 631 })));
+    assert!(matches!(refused(Fault::Provider("sev_guest".into())), Some(EvidenceError::ReportSize { expected: 1184, .. })));
+}
+
+/// The attester of this TD over a fake configfs, with its event log in a file as the kernel shows it.
+fn td(shape: TdShape) -> Option<(impl Source, Mounted, tempfile::TempDir, tempfile::NamedTempFile)> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let area = shape.event_log.as_ref().map(ccel).unwrap_or_default();
+    std::fs::write(file.path(), area).unwrap();
+    let (mounted, folder) = td_configfs(shape, &[])?;
+    let source = ConfigfsTsm::at(mounted.path()).with_event_log(EventLogChoice::File(file.path().to_owned()));
+    Some((source, mounted, folder, file))
+}
+
+#[test]
+fn a_quote_binds_the_event_log_that_goes_with_it() {
+    let Some((source, mounted, _folder, file)) = td(TdShape::default()) else { return };
+    let attested = Local::whole_vm(source).attest(&inputs()).unwrap();
+    let EvidenceMessage::Tdx { quote, event_log: Some(log) } = &attested.evidence else { panic!("{:?}", attested.evidence) };
+    assert_eq!((attested.transcript.platform, attested.transcript.event_log), (Platform::Tdx, Some(sha256(log))));
+    assert_eq!(quote[568..632], attested.transcript.report_data());
+    // The records whole, and no more of the padding than shows that they ended.
+    let area = std::fs::read(file.path()).unwrap();
+    assert!(area.starts_with(log) && log.ends_with(&[0xff; 16]) && log.len() < 1024, "{}", log.len());
+    let records = log.len() - 16;
+    assert_eq!(EventLog::boot().with(|log| log.ending = Ending::None).bytes(), log[..records]);
+    assert_eq!(mounted.instances(), Vec::<String>::new());
+}
+
+#[test]
+fn a_td_without_an_event_log_says_so_in_its_transcript() {
+    let Some((source, _mounted, _folder, _file)) = td(TdShape { event_log: None, ..TdShape::default() }) else { return };
+    let attested = Local::whole_vm(source).attest(&inputs()).unwrap();
+    assert_eq!(attested.transcript, inputs().transcript(Platform::Tdx, Role::WholeVm, None));
+    assert!(matches!(attested.evidence, EvidenceMessage::Tdx { event_log: None, .. }));
+}
+
+#[test]
+fn the_agent_serves_quotes_with_the_event_log_that_it_read() {
+    let Some((source, _mounted, _folder, _file)) = td(TdShape::default()) else { return };
+    let folder = agent(source, &["vllm"]);
+    let attested = AgentSocket::at(&folder.path().join("vllm")).attest(&inputs()).unwrap();
+    let log = attested.evidence.event_log_digest();
+    assert!(log.is_some());
+    assert_eq!(attested.transcript, inputs().transcript(Platform::Tdx, workload("vllm"), log));
+}
+
+#[test]
+fn an_agents_quote_is_taken_with_the_event_log_that_it_binds_only() {
+    let guest = SoftTdx::new().guest(TdShape::default());
+    let answer = |platform, bound: Option<&[u8]>, sent: Option<&[u8]>| {
+        let transcript = inputs().transcript(Platform::Tdx, workload("vllm"), bound.map(sha256));
+        let evidence = EvidenceMessage::Tdx { quote: guest.attest(&transcript.report_data()).quote, event_log: sent.map(<[u8]>::to_vec) };
+        let reply = Reply::Attested { platform, role: workload("vllm"), evidence };
+        rogue(framed(&serde_json::to_string(&reply).unwrap()))
+    };
+    let log = Some(b"log".as_slice());
+    for honest in [None, log] {
+        let (_folder, socket) = answer(Platform::Tdx, honest, honest);
+        assert_eq!(socket.attest(&inputs()).unwrap().transcript.event_log, honest.map(sha256));
+    }
+    for (bound, sent) in [(log, None), (None, log), (log, Some(b"lag".as_slice()))] {
+        let (_folder, socket) = answer(Platform::Tdx, bound, sent);
+        assert!(matches!(socket.attest(&inputs()), Err(EvidenceError::ReportData)));
+    }
+    let (_folder, socket) = answer(Platform::SevSnp, None, None);
+    let refused = socket.attest(&inputs());
+    assert!(matches!(refused, Err(EvidenceError::PlatformChanged { expected: Platform::SevSnp, found: Platform::Tdx })));
 }
 
 fn inputs() -> AttestInputs {
@@ -278,7 +395,7 @@ fn rogue(answer: Vec<u8>) -> (tempfile::TempDir, AgentSocket) {
 
 #[test]
 fn an_agents_answer_is_checked_against_what_was_asked() {
-    let transcript = inputs().transcript(Platform::SevSnp, workload("vllm"));
+    let transcript = inputs().transcript(Platform::SevSnp, workload("vllm"), None);
     let answer = |report_data: [u8; 64]| {
         let Collected { report, certificate_table, .. } = Soft::new().collect(&report_data).unwrap();
         let evidence = EvidenceMessage::SevSnp { report, certificate_table };

@@ -39,6 +39,9 @@ codes! {
     CONFIGURATION = "configuration",
         "The digest of the guest's effective configuration is on the policy's list, or the policy waives it by `config-is-measured`.",
         "compare the guest's configuration with the one that was reviewed; add its digest to `configuration` if the change is meant";
+    PLATFORM = "platform",
+        "The policy has a table for the platform: `[snp]` or `[tdx]`.",
+        "add the table with the rules for this platform, or run the guest on one that the policy names";
     REVOCATION_AGE = "revocation-age",
         "A revocation list of the vendor was consulted, and is in force or no older than `revocation-max-age`.",
         "fetch the vendor's current revocation list into the broker's collateral";
@@ -102,6 +105,9 @@ codes! {
     SNP_ABI = "snp-abi",
         "The guest policy asks for a firmware ABI of at least `minimum-abi`.",
         "launch the guest with a higher minimum ABI in its policy";
+    SNP_TCB_CALENDAR = "snp-tcb-calendar",
+        "The TCB calendar that `calendar` names is in force and has a baseline of the line, where `minimum-tcb = \"calendar\"`.",
+        "put the TCB baselines, signed by the authority of this policy: `portcullis calendar put`";
     SNP_TCB_COMMITTED = "snp-tcb-committed",
         "Every part of the committed TCB is at least the line's minimum: the host cannot roll back below it.",
         "update the host's firmware and microcode and commit them (SNP_COMMIT)";
@@ -150,6 +156,123 @@ codes! {
     SNP_CSP_DENIED = "snp-csp-denied",
         "The cloud provider of the VLEK is not in `deny`.",
         "run the guest elsewhere; this provider or region was excluded on purpose";
+    TDX_MEASUREMENT = "tdx-measurement",
+        "MRTD, what was in the TD when it was built, is in one of the sets of `[tdx.measurements]`.",
+        "compute the MRTD of the firmware that should run and compare; add it if it was reviewed";
+    TDX_RTMR0 = "tdx-rtmr0",
+        "RTMR0 is what `rtmr0` under `[tdx.rtmrs]` expects: in one of its sets, all zero, or anything by the word `not-checked`.",
+        "by convention the register holds firmware configuration, ACPI tables and boot variables: find out what changed, and add the value if it was reviewed";
+    TDX_RTMR0_EVENTS = "tdx-rtmr0-events",
+        "An event log that replays to RTMR0 has exactly the events that `[tdx.events.rtmr0]` expects, and none besides.",
+        "send the event log with the quote; compare the event that is named with the image that should run";
+    TDX_RTMR1 = "tdx-rtmr1",
+        "RTMR1 is what `rtmr1` under `[tdx.rtmrs]` expects: in one of its sets, all zero, or anything by the word `not-checked`.",
+        "by convention the register holds boot loader and kernel: find out what changed, and add the value if it was reviewed";
+    TDX_RTMR1_EVENTS = "tdx-rtmr1-events",
+        "An event log that replays to RTMR1 has exactly the events that `[tdx.events.rtmr1]` expects, and none besides.",
+        "send the event log with the quote; compare the event that is named with the image that should run";
+    TDX_RTMR2 = "tdx-rtmr2",
+        "RTMR2 is what `rtmr2` under `[tdx.rtmrs]` expects: in one of its sets, all zero, or anything by the word `not-checked`.",
+        "by convention the register holds kernel command line, initrd and OS: find out what changed, and add the value if it was reviewed";
+    TDX_RTMR2_EVENTS = "tdx-rtmr2-events",
+        "An event log that replays to RTMR2 has exactly the events that `[tdx.events.rtmr2]` expects, and none besides.",
+        "send the event log with the quote; compare the event that is named with the image that should run";
+    TDX_RTMR3 = "tdx-rtmr3",
+        "RTMR3 is what `rtmr3` under `[tdx.rtmrs]` expects: in one of its sets, all zero, or anything by the word `not-checked`.",
+        "by convention the register holds the runtime and its applications: find out what changed, and add the value if it was reviewed";
+    TDX_RTMR3_EVENTS = "tdx-rtmr3-events",
+        "An event log that replays to RTMR3 has exactly the events that `[tdx.events.rtmr3]` expects, and none besides.",
+        "send the event log with the quote; compare the event that is named with the image that should run";
+    TDX_MRSEAM = "tdx-mrseam",
+        "MRSEAM, the measurement of the TDX module, is in one of the sets of `[tdx.mrseam]`.",
+        "update the host's TDX module to one that the policy names, or add its measurement from Intel's release";
+    TDX_DEBUG = "tdx-debug",
+        "Byte 0 of TDATTRIBUTES is zero: with any of its bits the host debugs or profiles the TD.",
+        "launch the guest without debug and profiling attributes; no policy can accept them";
+    TDX_SEPT_VE_DISABLE = "tdx-sept-ve-disable",
+        "SEPT_VE_DISABLE is set: the host cannot inject exceptions on private pages.",
+        "launch the guest with SEPT_VE_DISABLE; no policy can do without it";
+    TDX_MIGRATABLE = "tdx-migratable",
+        "The TD is not migratable.",
+        "launch the guest without the migration attribute; no policy can accept it";
+    TDX_PKS = "tdx-pks",
+        "Supervisor protection keys are off, unless the policy says `pks = \"allowed\"`.",
+        "launch the guest without PKS, or accept it by name";
+    TDX_KEY_LOCKER = "tdx-key-locker",
+        "Key locker is off, unless the policy says `key-locker = \"allowed\"`.",
+        "launch the guest without key locker, or accept it by name";
+    TDX_PERFMON = "tdx-perfmon",
+        "Performance counters are off, unless the policy says `perfmon = \"allowed\"`.",
+        "launch the guest without performance counters, or accept their side channels by name";
+    TDX_ATTRIBUTES = "tdx-attributes",
+        "No attribute is set that the language has no rule for.",
+        "launch the guest without it, or upgrade the program if a later version knows the attribute";
+    TDX_XFAM = "tdx-xfam",
+        "XFAM includes 0x3 and no feature outside `xfam`.",
+        "launch the guest without the feature, or add its bit to `xfam`";
+    TDX_MRCONFIGID = "tdx-mrconfigid",
+        "MRCONFIGID is what the policy expects: all zero, a value of its list, or the guest's configuration digest followed by 16 zero bytes.",
+        "launch the guest with the expected value; it is the host's choice and proves nothing unless it is compared";
+    TDX_MROWNER = "tdx-mrowner",
+        "MROWNER is all zero, or a value of `mrowner`.",
+        "launch the guest with the expected value; it is the host's choice and proves nothing unless it is compared";
+    TDX_MROWNERCONFIG = "tdx-mrownerconfig",
+        "MROWNERCONFIG is all zero, or a value of `mrownerconfig`.",
+        "launch the guest with the expected value; it is the host's choice and proves nothing unless it is compared";
+    TDX_SERVICE_TD = "tdx-service-td",
+        "No service TD is bound to the guest, or MRSERVICETD is a value of `mrservicetd`.",
+        "launch the guest without a service TD, or list its MRSERVICETD if it was reviewed";
+    TDX_SERVICE_TD_HISTORY = "tdx-service-td-history",
+        "The service TDs at launch and now, which a TD 1.5 Ex report names, keep the rule of `mrservicetd`, and none is under debug.",
+        "launch the guest without a service TD, or list its hash if it was reviewed";
+    TDX_VM_ID = "tdx-vm-id",
+        "The virtual machine of a partitioned TD that asked for the report is in `vm-ids`.",
+        "ask from a virtual machine that the policy names: 0 is the TD itself";
+    TDX_TD_ID = "tdx-td-id",
+        "The TD id of a TD 1.5 Ex report is all zero, a value of `td-id`, or anything by the word `not-checked`.",
+        "write `td-id = \"not-checked\"` where any instance may have the secret, or list the ids that may";
+    TDX_DEVICE_INFO = "tdx-device-info",
+        "The device info of a TD 1.5 Ex report is all zero, a value of `device-info`, or anything by the word `not-checked`.",
+        "launch the guest without trusted devices, or list the value that was reviewed";
+    TDX_FMSPC = "tdx-fmspc",
+        "The platform's FMSPC is in `fmspcs`, where the policy has such a list.",
+        "add the platform's FMSPC, or run the guest on a listed platform";
+    TDX_INSTANCE_ALLOWED = "tdx-platform-instance-allowed",
+        "The platform instance is in `allow`, where the policy has such a list.",
+        "add the machine to the inventory in the policy, or run the guest on a listed one";
+    TDX_INSTANCE_DENIED = "tdx-platform-instance-denied",
+        "The platform instance is named and not in `deny`, where the policy has such a list.",
+        "run the guest on another machine; this one was excluded on purpose";
+    TDX_PPID_ALLOWED = "tdx-ppid-allowed",
+        "The processor's PPID is in `allow`, where the policy has such a list.",
+        "add the processor to the inventory in the policy, or run the guest on a listed one";
+    TDX_PPID_DENIED = "tdx-ppid-denied",
+        "The processor's PPID is not in `deny`, where the policy has such a list.",
+        "run the guest on another machine; this one was excluded on purpose";
+    TDX_SMT = "tdx-smt",
+        "The platform's certificate says that SMT is off, unless the policy says `smt = \"allowed\"`.",
+        "switch SMT off in the host's firmware settings and register the platform again, or accept its side channels by name";
+    TDX_TCB_STATUS = "tdx-tcb-status",
+        "The merged TCB status is UpToDate, or one that `[tdx.tcb]` accepts by name or by a period of grace.",
+        "update the host's firmware and TDX module, then launch the guest again; accept a status by name only after reading its advisories";
+    TDX_TCB_ADVISORIES = "tdx-tcb-advisories",
+        "Every advisory of a status that is accepted by name is listed with it.",
+        "read the advisory that is not listed; add it to `accept` if it does not concern this guest";
+    TDX_TCB_GRACE = "tdx-tcb-grace",
+        "The TCB of a platform that is out of date was superseded no longer ago than `out-of-date-grace`.",
+        "update the host's firmware and TDX module, then launch the guest again: its time is over";
+    TDX_TCB_DENIED_ADVISORIES = "tdx-tcb-denied-advisories",
+        "No advisory of the platform is in `denied-advisories`, whatever its status.",
+        "update the host's firmware and TDX module; this weakness was excluded on purpose";
+    TDX_TCB_DATE = "tdx-tcb-date",
+        "The platform's TCB date is not before `not-before`.",
+        "update the host's firmware and TDX module";
+    TDX_TCB_EVALUATION = "tdx-tcb-evaluation",
+        "TCB info and QE identity have at least `minimum-evaluation-number`.",
+        "fetch Intel's current collateral into the broker, with `update=early`";
+    TDX_COLLATERAL_AGE = "tdx-collateral-age",
+        "TCB info and QE identity are in force, or issued no longer ago than `collateral-max-age`.",
+        "fetch Intel's current collateral into the broker";
 }
 
 #[cfg(test)]

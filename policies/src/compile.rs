@@ -1,20 +1,24 @@
 //! From the text's shape to rules: required keys, defaults, bounds, and the combinations that cannot be meant.
 
+mod tdx;
+
 use std::time::Duration;
 
 use attestation::{ProductLine, SigningKeyKind, Tcb};
-use protocol::ids::{Digest, Role};
+use protocol::ids::{Digest, Name, Role};
 use protocol::limits;
 use toml::Spanned;
 
 use crate::error::{PolicyError, Reason};
-use crate::language::{self, Choice, Document, Header, Text, Texts, WordOrList};
+use crate::language::{self, Choice, Document, Header, TcbChoice, Text, Texts, WordOrList, WordOrTcb};
 use crate::rules::{
-    Configuration, Exposure, GuestPolicy, HostData, IdBlock, PLATFORM_BITS, PlatformInfo, Product, Products, Protection, RevocationAge,
+    Age, Configuration, Exposure, Floor, GuestPolicy, HostValue, IdBlock, PLATFORM_BITS, PlatformInfo, Product, Products, Protection,
     Rules, SecondOpinionException, Snp,
 };
 use crate::sets::List;
 use crate::values::{Fault, abi, bytes, chip, distinct, duration, each, fault, firmware, list, named_sets, number, required, word};
+
+pub(crate) use tdx::XFAM_BASE;
 
 /// The one format of the language.
 const FORMAT: i64 = 1;
@@ -23,8 +27,11 @@ const FORMAT: i64 = 1;
 /// the vendor's lists have moved on.
 const LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86400));
 
-/// Bounds of `revocation-max-age`. AMD issues its lists for a year and some days; twice that is no bound any more.
-const REVOCATION_AGE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(800 * 86400));
+/// Bounds of `revocation-max-age` and `collateral-max-age`. AMD issues its lists for a year and some days; twice that is no bound any more.
+const VENDOR_AGE: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(800 * 86400));
+
+/// Bounds of a grace period. After a year a platform is not late, it is given up.
+const GRACE: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(366 * 86400));
 
 /// Reads a whole policy.
 pub(crate) fn compile(text: &str) -> Result<Rules, PolicyError> {
@@ -52,25 +59,35 @@ fn format(header: &Header) -> Result<(), Fault> {
 
 fn rules(document: Document) -> Result<Rules, Fault> {
     let lifetime = required(document.attestation_lifetime, 0, "attestation-lifetime")?;
-    let snp = required(document.snp, 0, "snp")?;
+    if document.snp.is_none() && document.tdx.is_none() {
+        return fault(0, Reason::NoPlatform);
+    }
     Ok(Rules {
         role: role(&required(document.role, 0, "role")?)?,
         configuration: configuration(&required(document.configuration, 0, "configuration")?)?,
         attestation_lifetime: bounded(&lifetime, "attestation-lifetime", LIFETIME, ("1 minute", "7 days"))?,
-        revocation: match document.revocation_max_age {
-            None => RevocationAge::InForce,
-            Some(age) => RevocationAge::AtMost(bounded(&age, "revocation-max-age", REVOCATION_AGE, ("1 hour", "800 days"))?),
-        },
+        revocation: age(document.revocation_max_age.as_ref(), "revocation-max-age")?,
         second_opinion_exceptions: second_opinion_exceptions(document.second_opinion_exceptions.as_ref())?,
         description: document.description,
-        snp: self::snp(&snp)?,
+        snp: document.snp.as_ref().map(snp).transpose()?,
+        tdx: document.tdx.as_ref().map(tdx::tdx).transpose()?,
     })
+}
+
+/// The most that a vendor's document may be old; in force by its own dates, without the key.
+fn age(text: Option<&Text>, key: &'static str) -> Result<Age, Fault> {
+    text.map_or(Ok(Age::InForce), |text| bounded(text, key, VENDOR_AGE, ("1 hour", "800 days")).map(Age::AtMost))
+}
+
+fn grace(text: &Text, key: &'static str) -> Result<Duration, Fault> {
+    bounded(text, key, GRACE, ("0 days", "366 days"))
 }
 
 fn second_opinion_exceptions(texts: Option<&Texts>) -> Result<Vec<SecondOpinionException>, Fault> {
     let Some(texts) = texts else { return Ok(Vec::new()) };
-    let words = [SecondOpinionException::MaskedVersion2].map(|exception| (exception.as_str(), exception));
-    let exception = |text: &Text, key| word(text, key, &words, "\"masked-version-2-report\"");
+    let words = SecondOpinionException::ALL.map(|exception| (exception.as_str(), exception));
+    let expected = "\"masked-version-2-report\", \"version-5-quote\" or \"any-quote\"";
+    let exception = |text: &Text, key| word(text, key, &words, expected);
     each(texts.get_ref(), texts.span().start, "second-opinion-exceptions", exception)
 }
 
@@ -102,20 +119,33 @@ fn configuration(choice: &WordOrList) -> Result<Configuration, Fault> {
     }
 }
 
-fn host_data(choice: Option<&WordOrList>) -> Result<HostData, Fault> {
-    let Some(choice) = choice else { return Ok(HostData::AllZero) };
+/// What a host-chosen value is called, and which words its key takes besides `all-zero` and a list.
+struct HostWords {
+    key: &'static str,
+    configuration: bool,
+    not_trusted: Option<&'static str>,
+    expected: &'static str,
+}
+
+const HOST_DATA: HostWords = HostWords {
+    key: "snp.host-data",
+    configuration: true,
+    not_trusted: Some("host-data-not-trusted"),
+    expected: "\"all-zero\", \"configuration-digest\", \"host-data-not-trusted\" or a list of 32-byte values in hex",
+};
+
+/// A host-chosen value's rule; `all-zero` without the key.
+fn host_value<const N: usize>(choice: Option<&WordOrList>, words: &HostWords) -> Result<HostValue<N>, Fault> {
+    let Some(choice) = choice else { return Ok(HostValue::AllZero) };
     let at = choice.span().start;
     match choice.get_ref() {
-        Choice::Word(word) => match word.as_str() {
-            "all-zero" => Ok(HostData::AllZero),
-            "configuration-digest" => Ok(HostData::ConfigurationDigest),
-            "host-data-not-trusted" => Ok(HostData::NotTrusted),
-            found => {
-                let expected = "\"all-zero\", \"configuration-digest\", \"host-data-not-trusted\" or a list of 32-byte values in hex";
-                fault(at, Reason::Word { key: "snp.host-data", found: found.to_owned(), expected })
-            }
+        Choice::Word(word) => match (word.as_str(), words.not_trusted) {
+            ("all-zero", _) => Ok(HostValue::AllZero),
+            ("configuration-digest", _) if words.configuration => Ok(HostValue::ConfigurationDigest),
+            (found, Some(known)) if found == known => Ok(HostValue::NotTrusted(known)),
+            (found, _) => fault(at, Reason::Word { key: words.key, found: found.to_owned(), expected: words.expected }),
         },
-        Choice::List(texts) => each(texts, at, "snp.host-data", bytes::<32>).map(List::new).map(HostData::OneOf),
+        Choice::List(texts) => each(texts, at, words.key, bytes::<N>).map(List::new).map(HostValue::OneOf),
     }
 }
 
@@ -129,9 +159,10 @@ fn snp(table: &Spanned<language::Snp>) -> Result<Snp, Fault> {
     let mitigations = table.mitigations.as_ref();
     let rules = Snp {
         vmpl: List::new(levels),
-        host_data: host_data(table.host_data.as_ref())?,
+        host_data: host_value(table.host_data.as_ref(), &HOST_DATA)?,
         provisional_firmware: accepted(table.provisional_firmware.as_ref(), "snp.provisional-firmware")?,
         masked_chips: accepted(table.masked_chips.as_ref(), "snp.masked-chips")?,
+        calendar: table.calendar.as_ref().map(calendar).transpose()?,
         measurements: named_sets(table.measurements.as_ref(), "snp.measurements")?,
         id_block: table.id_block.as_ref().map(id_block).transpose()?,
         guest_policy: guest_policy(&table.guest_policy)?,
@@ -153,6 +184,12 @@ fn snp(table: &Spanned<language::Snp>) -> Result<Snp, Fault> {
 fn combinations(table: &language::Snp, at: usize, rules: &Snp) -> Result<(), Fault> {
     if rules.measurements.is_none() && rules.id_block.is_none() {
         return fault(at, Reason::NoIdentity);
+    }
+    let dated = ProductLine::ALL.iter().filter_map(|line| rules.products.of(*line)).any(|product| product.grace.is_some());
+    match &table.calendar {
+        None if dated => return fault(at, Reason::Missing { key: "snp.calendar" }),
+        Some(name) if !dated => return fault(name.span().start, Reason::CalendarWithoutProducts),
+        _ => {}
     }
     let vlek = rules.signing_keys.contains(&SigningKeyKind::Vlek);
     if let Some(csps) = &table.csps
@@ -186,6 +223,21 @@ fn contradiction<T: Ord>(
         }
     }
     Ok(())
+}
+
+/// An allow list and a deny list, where they are stated.
+type Sides<T> = (Option<List<T>>, Option<List<T>>);
+
+/// An allow and a deny list of one kind of value, without a value that stands in both.
+fn accepted_lists<T: Ord + Clone>(
+    table: Option<&Spanned<language::Lists>>,
+    keys: (&'static str, &'static str),
+    read: impl Fn(&Text, &'static str) -> Result<T, Fault> + Copy,
+) -> Result<Sides<T>, Fault> {
+    let allowed = list(lists(table, Side::Allow), keys.0, read)?;
+    let denied = list(lists(table, Side::Deny), keys.1, read)?;
+    contradiction(table, allowed.as_ref(), read, keys)?;
+    Ok((allowed, denied))
 }
 
 enum Side {
@@ -280,25 +332,53 @@ fn products(table: &Spanned<language::Products>) -> Result<Products, Fault> {
 fn product(line: ProductLine, table: &Spanned<language::Product>) -> Result<Product, Fault> {
     let at = table.span().start;
     let table = table.get_ref();
-    let every = tcb(line, required(table.minimum_tcb.as_ref(), at, "snp.products.*.minimum-tcb")?)?;
-    let own = |table: Option<&_>| table.map_or(Ok(every), |table| tcb(line, table));
-    Ok(Product {
+    let every = floor(line, required(table.minimum_tcb.as_ref(), at, "snp.products.*.minimum-tcb")?)?;
+    let own = |table: Option<&Spanned<language::Tcb>>| match table {
+        None => Ok(every),
+        Some(table) => tcb(line, table.span().start, table.get_ref()).map(Floor::Fixed),
+    };
+    let product = Product {
         committed: own(table.minimum_committed_tcb.as_ref())?,
         reported: own(table.minimum_reported_tcb.as_ref())?,
         launch: own(table.minimum_launch_tcb.as_ref())?,
+        grace: table.grace.as_ref().map(|text| grace(text, "snp.products.*.grace")).transpose()?,
         firmware: table.minimum_firmware.as_ref().map(|text| firmware(text, "snp.products.*.minimum-firmware")).transpose()?,
-    })
+    };
+    let calendar_counts = product.floors().contains(&Floor::Calendar);
+    match &table.grace {
+        None if every == Floor::Calendar => fault(at, Reason::Missing { key: "snp.products.*.grace" }),
+        Some(text) if every != Floor::Calendar => fault(text.span().start, Reason::GraceWithoutCalendar),
+        _ if every == Floor::Calendar && !calendar_counts => fault(at, Reason::CalendarWithoutEffect),
+        _ => Ok(product),
+    }
 }
 
-fn tcb(line: ProductLine, table: &Spanned<language::Tcb>) -> Result<Tcb, Fault> {
-    let &language::Tcb { fmc, bootloader, tee, snp, microcode } = table.get_ref();
+fn floor(line: ProductLine, choice: &WordOrTcb) -> Result<Floor, Fault> {
+    let at = choice.span().start;
+    match choice.get_ref() {
+        TcbChoice::Word(word) if word == "calendar" => Ok(Floor::Calendar),
+        TcbChoice::Word(found) => {
+            let expected = "\"calendar\" or a table of the TCB's parts";
+            fault(at, Reason::Word { key: "snp.products.*.minimum-tcb", found: found.clone(), expected })
+        }
+        TcbChoice::Tcb(parts) => tcb(line, at, parts).map(Floor::Fixed),
+    }
+}
+
+fn calendar(text: &Text) -> Result<Name, Fault> {
+    let found = text.get_ref();
+    found.parse().map_err(|_| Fault { at: text.span().start, reason: Reason::CalendarName { found: found.clone() } })
+}
+
+fn tcb(line: ProductLine, at: usize, table: &language::Tcb) -> Result<Tcb, Fault> {
+    let &language::Tcb { fmc, bootloader, tee, snp, microcode } = table;
     let rule = match (line, fmc) {
         (ProductLine::Turin, None) => Some("must have the part fmc"),
         (ProductLine::Milan | ProductLine::Genoa, Some(_)) => Some("has no part fmc"),
         _ => None,
     };
     match rule {
-        Some(rule) => fault(table.span().start, Reason::Fmc { line: line.as_str(), rule }),
+        Some(rule) => fault(at, Reason::Fmc { line: line.as_str(), rule }),
         None => Ok(Tcb { fmc, bootloader, tee, snp, microcode }),
     }
 }

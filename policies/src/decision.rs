@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use attestation::{PlatformClaims, VerifiedClaims};
 
-use crate::Policy;
+use crate::calendar::Calendar;
 use crate::checks::Checks;
-use crate::{general, snp};
+use crate::{Policy, general, snp, tdx};
 
 /// What is asked for: data of the caller that a [`Permit`] carries on, so that it can serve nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,19 +116,21 @@ pub enum Verdict {
 pub(crate) struct Subject<'a> {
     pub(crate) platform: &'a PlatformClaims,
     pub(crate) situation: Option<(&'a Role, &'a Digest)>,
+    pub(crate) calendar: Option<&'a Calendar>,
     pub(crate) at: UnixTime,
 }
 
 impl Policy {
     /// Decides over `ask` by the guest whose claims these are. Time `at` is now.
     ///
-    /// Every rule runs, also after one has failed, so that a denial names all that is wrong.
-    pub fn decide(&self, claims: &VerifiedClaims, ask: &Ask, at: UnixTime) -> Decision {
+    /// Every rule runs, also after one has failed, so that a denial names all that is wrong. `calendar` is the one that
+    /// [`Self::calendar`] names, by the authority that signed this policy; a policy that names one denies without it.
+    pub fn decide(&self, claims: &VerifiedClaims, ask: &Ask, calendar: Option<&Calendar>, at: UnixTime) -> Decision {
         let transcript = claims.transcript();
         let mut checks = Checks::default();
         general::attestation_age(&self.rules, claims.verified_at(), at, &mut checks);
         let situation = Some((&transcript.role, &transcript.configuration));
-        self.run(&Subject { platform: claims.platform(), situation, at }, &mut checks);
+        self.run(&Subject { platform: claims.platform(), situation, calendar, at }, &mut checks);
         let checks = checks.into_vec();
         // `all` is true of an empty list; a policy that ran no check must not permit.
         if checks.is_empty() || checks.iter().any(|check| check.verdict != Verdict::Passed) {
@@ -143,9 +145,15 @@ impl Policy {
     /// `situation` is the guest's role and the digest of its configuration, which stand in the transcript and not in the
     /// report. Without it the rules that [`Self::left_out`] lists do not run: say so to whoever reads the outcome.
     #[must_use]
-    pub fn examine(&self, platform: &PlatformClaims, situation: Option<(&Role, &Digest)>, at: UnixTime) -> Vec<Check> {
+    pub fn examine(
+        &self,
+        platform: &PlatformClaims,
+        situation: Option<(&Role, &Digest)>,
+        calendar: Option<&Calendar>,
+        at: UnixTime,
+    ) -> Vec<Check> {
         let mut checks = Checks::default();
-        self.run(&Subject { platform, situation, at }, &mut checks);
+        self.run(&Subject { platform, situation, calendar, at }, &mut checks);
         checks.into_vec()
     }
 
@@ -153,14 +161,18 @@ impl Policy {
     #[must_use]
     pub fn left_out(&self) -> Vec<&'static str> {
         let mut codes = general::needs_situation().to_vec();
-        codes.extend(snp::needs_situation(&self.rules.snp));
+        codes.extend(self.rules.snp.as_ref().and_then(snp::needs_situation));
+        codes.extend(self.rules.tdx.as_ref().and_then(tdx::needs_situation));
         codes
     }
 
     fn run(&self, subject: &Subject<'_>, checks: &mut Checks) {
         general::run(&self.rules, subject, checks);
-        match subject.platform {
-            PlatformClaims::Snp(claims) => snp::run(&self.rules.snp, claims, subject.situation, checks),
+        // A platform without a table was denied just now, by `platform`.
+        match (subject.platform, &self.rules.snp, &self.rules.tdx) {
+            (PlatformClaims::Snp(claims), Some(rules), _) => snp::run(rules, claims, subject, checks),
+            (PlatformClaims::Tdx(claims), _, Some(rules)) => tdx::run(rules, claims, subject, checks),
+            (PlatformClaims::Snp(_), None, _) | (PlatformClaims::Tdx(_), _, None) => {}
         }
     }
 }

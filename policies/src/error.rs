@@ -135,6 +135,9 @@ pub enum Reason {
         /// The key.
         key: &'static str,
     },
+    /// No table for any platform: nobody at all could pass.
+    #[error("the policy has neither `[snp]` nor `[tdx]`")]
+    NoPlatform,
     /// Neither measurements nor an ID block: any guest at all would do.
     #[error("the policy does not say which guest it means")]
     NoIdentity,
@@ -149,6 +152,42 @@ pub enum Reason {
         /// What it must have.
         rule: &'static str,
     },
+    /// A calendar's name is no [`protocol::ids::Name`].
+    #[error("`{}` is no name for a TCB calendar", found.escape_debug())]
+    CalendarName {
+        /// The name in the text.
+        found: String,
+    },
+    /// A calendar that no product's minimum comes from.
+    #[error("`snp.calendar` has no effect: no product says `minimum-tcb = \"calendar\"`")]
+    CalendarWithoutProducts,
+    /// A grace period for a minimum that has no date.
+    #[error("`grace` has no effect: `minimum-tcb` is not \"calendar\"")]
+    GraceWithoutCalendar,
+    /// A calendar whose every use is overridden.
+    #[error("`minimum-tcb = \"calendar\"` has no effect: all three of its TCBs have minimums of their own")]
+    CalendarWithoutEffect,
+    /// A runtime register that the policy is silent about.
+    #[error("the policy does not say what {register} must be")]
+    SilentRegister {
+        /// The register, such as `rtmr2`.
+        register: &'static str,
+    },
+    /// A register whose events are judged and which is said to be not checked.
+    #[error("`{register} = \"not-checked\"` contradicts `tdx.events.{register}`")]
+    RegisterNotCheckedWithEvents {
+        /// The register.
+        register: &'static str,
+    },
+    /// Event rules that would accept nothing, or mean two things.
+    #[error("`tdx.events.{register}` takes `sequences` alone, or `allow` and `require`")]
+    EventRules {
+        /// The register.
+        register: &'static str,
+    },
+    /// An XFAM mask without the features that every TD has.
+    #[error("`tdx.xfam` must include 0x3: every TD has x87 and SSE")]
+    XfamWithoutBase,
     /// VLEK accepted without saying whose.
     #[error("`signing-keys` accepts `vlek`, but `snp.csps.allow` names no cloud provider")]
     VlekWithoutCsps,
@@ -185,6 +224,7 @@ impl Reason {
             Self::Empty { .. } => "add a value, or remove the key".into(),
             Self::Repeated { .. } => "keep one of the two; a set that is shared by two releases needs one name".into(),
             Self::AllZero { .. } => "remove it: it would accept every guest that was launched without one".into(),
+            Self::NoPlatform => "add `[snp]` with the rules for AMD SEV-SNP guests, `[tdx]` with those for Intel TDX, or both".into(),
             Self::NoIdentity => {
                 "add `[snp.measurements]` with a set of launch digests, or `[snp.id-block]` with the keys that sign your images".into()
             }
@@ -192,6 +232,18 @@ impl Reason {
                 "name the SHA-384 digest of the key that signs your ID blocks: family, image and SVN mean nothing without it".into()
             }
             Self::Fmc { .. } => "Turin has fmc, bootloader, tee, snp and microcode; Milan and Genoa have no fmc".into(),
+            Self::CalendarName { .. } => "use a-z 0-9 . _ - and single slashes, as in the document that your authority signs".into(),
+            Self::CalendarWithoutProducts => "write `minimum-tcb = \"calendar\"` for a product, or remove `calendar`".into(),
+            Self::GraceWithoutCalendar => "write `minimum-tcb = \"calendar\"`, or remove `grace`".into(),
+            Self::CalendarWithoutEffect => "remove one of the three, or write the `minimum-tcb` that you mean".into(),
+            Self::SilentRegister { register } => format!(
+                "list its values under `[tdx.rtmrs.{register}]`, judge its events under `[tdx.events.{register}]`, or write `{register} = \"all-zero\"` or `{register} = \"not-checked\"` under `[tdx.rtmrs]`"
+            ),
+            Self::RegisterNotCheckedWithEvents { .. } => "remove one of the two: event rules need no value beside them".into(),
+            Self::EventRules { .. } => {
+                "write `sequences` for exact orders, or `allow` and `require` for what may and what must be there".into()
+            }
+            Self::XfamWithoutBase => "write a mask such as 0x6dbe7, the default".into(),
             Self::VlekWithoutCsps => "add `[snp.csps]` with `allow = [\"CN=…\"]`: a VLEK says which provider, not which chip".into(),
             Self::CspsWithoutVlek => "add \"vlek\" to `signing-keys`, or remove `[snp.csps]`".into(),
             Self::Contradiction { .. } => "remove it from one of the two".into(),
@@ -211,13 +263,17 @@ fn missing(key: &str) -> &'static str {
             "list the SHA-256 digests of the configurations that you reviewed, or write `configuration = \"config-is-measured\"` where the launch measurement covers it"
         }
         "attestation-lifetime" => "say how long one attestation is good for, such as `attestation-lifetime = \"1 hour\"`",
-        "snp" => "add `[snp]` with the rules for AMD SEV-SNP guests",
         "snp.vmpl" => "write `vmpl = [0]`, or the level at which your measured paravisor runs the guest",
         "snp.products" => "add a table such as `[snp.products.genoa]` with the `minimum-tcb` from AMD's security bulletins",
         "snp.products.*.minimum-tcb" => {
             "write `minimum-tcb = { bootloader = 10, tee = 0, snp = 23, microcode = 84 }` with the numbers of AMD's security bulletins"
         }
         "snp.id-block.minimum-guest-svn" => "write `minimum-guest-svn = 0`, and raise it to retire old releases",
+        "snp.products.*.grace" => {
+            "say how long a baseline of the calendar is good for after the next one's date, such as `grace = \"30 days\"`"
+        }
+        "snp.calendar" => "write `calendar = \"NAME\"` under `[snp]`: the name of the signed TCB baselines by the policy's own authority",
+        "tdx.measurements" => "add `[tdx.measurements]` with a set of MRTDs: register and event rules mean nothing on firmware of another",
         "snp.csps.allow" => "name the providers that may run the guest",
         _ => "every key is in policies/LANGUAGE.md",
     }

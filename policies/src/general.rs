@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use attestation::{PlatformClaims, Revocation, SecondOpinion, SnpClaims};
+use attestation::{PlatformClaims, Revocation, SecondOpinion};
 use protocol::time::UnixTime;
 
 use crate::checks::{Checks, passed_if};
 use crate::codes;
 use crate::decision::{Subject, Verdict};
-use crate::rules::{Configuration, RevocationAge, Rules};
+use crate::rules::{Age, Configuration, Rules};
 
 /// Whether claims that were verified at `verified` still speak for the guest `at` this time.
 pub(crate) fn attestation_age(rules: &Rules, verified: UnixTime, at: UnixTime, checks: &mut Checks) {
@@ -27,6 +27,10 @@ pub(crate) fn needs_situation() -> [&'static str; 2] {
     [codes::ROLE.code, codes::CONFIGURATION.code]
 }
 
+/// The platforms by their usual names.
+const SNP: &str = "AMD SEV-SNP";
+const TDX: &str = "Intel TDX";
+
 /// Runs every rule of this file but [`attestation_age`].
 pub(crate) fn run(rules: &Rules, subject: &Subject<'_>, checks: &mut Checks) {
     if let Some((role, configuration)) = subject.situation {
@@ -39,43 +43,49 @@ pub(crate) fn run(rules: &Rules, subject: &Subject<'_>, checks: &mut Checks) {
         };
         checks.note(&codes::CONFIGURATION, expected, configuration.to_string(), verdict);
     }
-    let PlatformClaims::Snp(claims) = subject.platform;
-    revocation(rules.revocation, claims.revocation, subject.at, checks);
-    second_opinion(rules, claims, checks);
+    let (found, stated, revoked, opinion) = match subject.platform {
+        PlatformClaims::Snp(claims) => (SNP, rules.snp.is_some(), claims.revocation, &claims.second_opinion),
+        PlatformClaims::Tdx(claims) => (TDX, rules.tdx.is_some(), claims.revocation, &claims.second_opinion),
+    };
+    let tables = [(SNP, rules.snp.is_some()), (TDX, rules.tdx.is_some())];
+    let expected = tables.iter().filter(|(_, stated)| *stated).map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
+    checks.note(&codes::PLATFORM, expected, found, passed_if(stated));
+    revocation(rules.revocation, revoked, subject.at, checks);
+    second_opinion(rules, subject.platform, opinion, checks);
 }
 
-fn revocation(rule: RevocationAge, claim: Revocation, at: UnixTime, checks: &mut Checks) {
+fn revocation(rule: Age, claim: Revocation, at: UnixTime, checks: &mut Checks) {
     let expected = match rule {
-        RevocationAge::InForce => "a revocation list in force".to_owned(),
-        RevocationAge::AtMost(age) => format!("a revocation list issued at most {} ago", words(age)),
+        Age::InForce => "a revocation list in force".to_owned(),
+        Age::AtMost(age) => format!("a revocation list issued at most {} ago", words(age)),
     };
     let (Revocation::Checked { this_update, next_update } | Revocation::Stale { this_update, next_update }) = claim else {
         return checks.note(&codes::REVOCATION_AGE, expected, claim.to_string(), Verdict::Failed);
     };
     // A renewed decision may come after the verification: whether the list is in force is asked again, of `at`.
     let fresh = match rule {
-        RevocationAge::InForce => matches!(claim, Revocation::Checked { .. }) && at <= next_update,
-        RevocationAge::AtMost(age) => at.since(this_update) <= age,
+        Age::InForce => matches!(claim, Revocation::Checked { .. }) && at <= next_update,
+        Age::AtMost(age) => at.since(this_update) <= age,
     };
     let found = format!("issued {this_update}, {} ago, due {next_update}", words(at.since(this_update)));
     checks.note(&codes::REVOCATION_AGE, expected, found, passed_if(fresh && this_update <= at));
 }
 
-fn second_opinion(rules: &Rules, claims: &SnpClaims, checks: &mut Checks) {
+fn second_opinion(rules: &Rules, claims: &PlatformClaims, opinion: &SecondOpinion, checks: &mut Checks) {
     let exceptions = &rules.second_opinion_exceptions;
     let expected = match exceptions.as_slice() {
         [] => "agreed".to_owned(),
         some => format!("agreed, or {}", some.iter().map(|exception| exception.as_str()).collect::<Vec<_>>().join(" or ")),
     };
-    let verdict = match &claims.second_opinion {
+    let verdict = match opinion {
         SecondOpinion::Agreed => Verdict::Passed,
         SecondOpinion::Unavailable { .. } => passed_if(exceptions.iter().any(|exception| exception.covers(claims))),
     };
-    checks.note(&codes::SECOND_OPINION, expected, claims.second_opinion.to_string(), verdict);
+    checks.note(&codes::SECOND_OPINION, expected, opinion.to_string(), verdict);
 }
 
 /// A duration for people, in its largest whole unit or two: `1 hour`, `26 days 4 hours`.
-fn words(duration: Duration) -> String {
+pub(crate) fn words(duration: Duration) -> String {
     let plural = |number: u64, unit: &str| format!("{number} {unit}{}", if number == 1 { "" } else { "s" });
     let pair = |large: u64, name: &str, small: u64, part: &str| {
         if small == 0 { plural(large, name) } else { format!("{} {}", plural(large, name), plural(small, part)) }

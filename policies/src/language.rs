@@ -2,12 +2,17 @@
 //!
 //! Every table refuses keys that it does not know. Values are kept with their place, so that each later complaint can name it.
 
+mod tdx;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
+
+pub(crate) use tdx::{Event, EventList, EventRules, Register, Registers, Tdx, TdxTcb};
 
 pub(crate) type Text = Spanned<String>;
 pub(crate) type Texts = Spanned<Vec<Text>>;
@@ -33,6 +38,7 @@ pub(crate) struct Document {
     pub(crate) revocation_max_age: Option<Text>,
     pub(crate) second_opinion_exceptions: Option<Texts>,
     pub(crate) snp: Option<Spanned<Snp>>,
+    pub(crate) tdx: Option<Spanned<Tdx>>,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +49,7 @@ pub(crate) struct Snp {
     pub(crate) host_data: Option<WordOrList>,
     pub(crate) provisional_firmware: Option<Text>,
     pub(crate) masked_chips: Option<Text>,
+    pub(crate) calendar: Option<Text>,
     pub(crate) measurements: Option<Sets>,
     pub(crate) id_block: Option<Spanned<IdBlock>>,
     #[serde(default)]
@@ -88,7 +95,8 @@ pub(crate) struct Products {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Product {
-    pub(crate) minimum_tcb: Option<Spanned<Tcb>>,
+    pub(crate) minimum_tcb: Option<WordOrTcb>,
+    pub(crate) grace: Option<Text>,
     pub(crate) minimum_committed_tcb: Option<Spanned<Tcb>>,
     pub(crate) minimum_reported_tcb: Option<Spanned<Tcb>>,
     pub(crate) minimum_launch_tcb: Option<Spanned<Tcb>>,
@@ -156,5 +164,37 @@ impl<'de> Visitor<'de> for ChoiceVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, values: A) -> Result<Choice, A::Error> {
         Vec::deserialize(SeqAccessDeserializer::new(values)).map(Choice::List)
+    }
+}
+
+/// One word of the language in quotes, or a TCB.
+pub(crate) type WordOrTcb = Spanned<TcbChoice>;
+
+pub(crate) enum TcbChoice {
+    Word(String),
+    Tcb(Tcb),
+}
+
+impl<'de> Deserialize<'de> for TcbChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TcbVisitor)
+    }
+}
+
+struct TcbVisitor;
+
+impl<'de> Visitor<'de> for TcbVisitor {
+    type Value = TcbChoice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word in quotes or a table of the TCB's parts")
+    }
+
+    fn visit_str<E>(self, word: &str) -> Result<TcbChoice, E> {
+        Ok(TcbChoice::Word(word.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, parts: A) -> Result<TcbChoice, A::Error> {
+        Tcb::deserialize(MapAccessDeserializer::new(parts)).map(TcbChoice::Tcb)
     }
 }

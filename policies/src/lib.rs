@@ -14,24 +14,29 @@
 //! sign policies (the broker's `record`), and what a permitted image does with what it gets.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
 
+mod calendar;
 mod checks;
 pub mod codes;
 mod compile;
 mod decision;
 mod error;
+mod forecast;
 mod general;
 mod language;
 mod rules;
 mod sets;
 mod snp;
+mod tdx;
 mod values;
 
 use std::time::Duration;
 
-use protocol::ids::Role;
+use protocol::ids::{Name, Role};
 
+pub use calendar::Calendar;
 pub use decision::{Ask, Check, Decision, Permit, Verdict};
 pub use error::{PolicyError, Reason};
+pub use forecast::Forecast;
 
 /// A policy, ready to decide. Whose signature it bore is the caller's to know.
 #[derive(Debug)]
@@ -58,6 +63,12 @@ impl Policy {
     #[must_use]
     pub const fn role(&self) -> &Role {
         &self.rules.role
+    }
+
+    /// The TCB calendar that decisions need, by the same authority as this policy; `None` where they need none.
+    #[must_use]
+    pub fn calendar(&self) -> Option<&Name> {
+        self.rules.snp.as_ref().and_then(|snp| snp.calendar.as_ref())
     }
 
     /// How long one attestation is good for: between 1 minute and 7 days.

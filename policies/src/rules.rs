@@ -1,11 +1,15 @@
 //! A policy after reading: every rule with its value, defaults filled in. Made by [`crate::compile`] alone.
 
+mod tdx;
+
 use std::time::Duration;
 
-use attestation::{FirmwareVersion, ProductLine, SigningKeyKind, SnpClaims, Tcb};
-use protocol::ids::{Digest, Role};
+use attestation::{FirmwareVersion, PlatformClaims, ProductLine, SigningKeyKind, Tcb};
+use protocol::ids::{Digest, Name, Role};
 
 use crate::sets::{List, NamedSets};
+
+pub(crate) use tdx::{Event, EventRule, Register, RegisterValue, Tdx, TdxTcb};
 
 /// Rules for every kind of platform, and one table for each kind.
 #[derive(Debug)]
@@ -14,9 +18,11 @@ pub(crate) struct Rules {
     pub(crate) role: Role,
     pub(crate) configuration: Configuration,
     pub(crate) attestation_lifetime: Duration,
-    pub(crate) revocation: RevocationAge,
+    pub(crate) revocation: Age,
     pub(crate) second_opinion_exceptions: Vec<SecondOpinionException>,
-    pub(crate) snp: Snp,
+    /// At least one of the two is there.
+    pub(crate) snp: Option<Snp>,
+    pub(crate) tdx: Option<Tdx>,
 }
 
 /// What the digest of the guest's configuration must be.
@@ -28,34 +34,45 @@ pub(crate) enum Configuration {
     OneOf(List<Digest>),
 }
 
-/// How old the revocation list may be.
+/// How old a list or document of the vendor's may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum RevocationAge {
+pub(crate) enum Age {
     /// As old as its own next-update time says.
     InForce,
     /// This old, whatever its next-update time says.
     AtMost(Duration),
 }
 
-/// A kind of report that the independent parser cannot read.
+/// A kind of evidence that the independent parser cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SecondOpinionException {
-    /// Version 2 without a chip id: the parser guesses the TCB layout from the chip id.
+    /// An SNP report of version 2 without a chip id: the parser guesses the TCB layout from the chip id.
     MaskedVersion2,
+    /// A TDX quote of version 5: the verifier reads version 4.
+    Version5Quote,
+    /// Any TDX quote: for brokers that were built without the second verifier.
+    AnyQuote,
 }
 
 impl SecondOpinionException {
+    pub(crate) const ALL: [Self; 3] = [Self::MaskedVersion2, Self::Version5Quote, Self::AnyQuote];
+
     /// Its word in the language.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::MaskedVersion2 => "masked-version-2-report",
+            Self::Version5Quote => "version-5-quote",
+            Self::AnyQuote => "any-quote",
         }
     }
 
-    /// Whether a report is of this kind.
-    pub(crate) const fn covers(self, claims: &SnpClaims) -> bool {
-        match self {
-            Self::MaskedVersion2 => claims.version == 2 && claims.chip_id.is_none(),
+    /// Whether evidence is of this kind.
+    pub(crate) const fn covers(self, claims: &PlatformClaims) -> bool {
+        match (self, claims) {
+            (Self::MaskedVersion2, PlatformClaims::Snp(claims)) => claims.version == 2 && claims.chip_id.is_none(),
+            (Self::Version5Quote, PlatformClaims::Tdx(claims)) => claims.quote_version == 5,
+            (Self::AnyQuote, PlatformClaims::Tdx(_)) => true,
+            (Self::MaskedVersion2, PlatformClaims::Tdx(_)) | (Self::Version5Quote | Self::AnyQuote, PlatformClaims::Snp(_)) => false,
         }
     }
 }
@@ -79,9 +96,11 @@ pub(crate) enum Protection {
 pub(crate) struct Snp {
     pub(crate) signing_keys: Vec<SigningKeyKind>,
     pub(crate) vmpl: List<u32>,
-    pub(crate) host_data: HostData,
+    pub(crate) host_data: HostValue<32>,
     pub(crate) provisional_firmware: Exposure,
     pub(crate) masked_chips: Exposure,
+    /// The name of the TCB calendar; there exactly where a product's minimum comes from it.
+    pub(crate) calendar: Option<Name>,
     pub(crate) measurements: Option<NamedSets<48>>,
     pub(crate) id_block: Option<IdBlock>,
     pub(crate) guest_policy: GuestPolicy,
@@ -95,15 +114,15 @@ pub(crate) struct Snp {
     pub(crate) csps_denied: Option<List<String>>,
 }
 
-/// What HOST_DATA must be.
+/// What a value must be that the host chose at launch.
 #[derive(Debug)]
-pub(crate) enum HostData {
+pub(crate) enum HostValue<const N: usize> {
     AllZero,
-    OneOf(List<[u8; 32]>),
-    /// The digest of the guest's configuration, from its transcript.
+    OneOf(List<[u8; N]>),
+    /// The digest of the guest's configuration, from its transcript, and zeros up to the value's size.
     ConfigurationDigest,
-    /// Anything: `host-data-not-trusted`.
-    NotTrusted,
+    /// Anything, by this word.
+    NotTrusted(&'static str),
 }
 
 /// Who must have signed the guest's ID block, and what it must say.
@@ -150,10 +169,27 @@ impl Products {
 /// What a processor of one line must run.
 #[derive(Debug)]
 pub(crate) struct Product {
-    pub(crate) committed: Tcb,
-    pub(crate) reported: Tcb,
-    pub(crate) launch: Tcb,
+    pub(crate) committed: Floor,
+    pub(crate) reported: Floor,
+    pub(crate) launch: Floor,
+    /// How long after a baseline's date the one before it still does; there exactly where a floor is the calendar's.
+    pub(crate) grace: Option<Duration>,
     pub(crate) firmware: Option<FirmwareVersion>,
+}
+
+impl Product {
+    pub(crate) const fn floors(&self) -> [Floor; 3] {
+        [self.committed, self.reported, self.launch]
+    }
+}
+
+/// Where a minimum TCB comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Floor {
+    /// The policy.
+    Fixed(Tcb),
+    /// The TCB calendar.
+    Calendar,
 }
 
 /// Masks over PLATFORM_INFO.

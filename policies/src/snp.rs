@@ -2,35 +2,38 @@
 //! what the report says is judged here.
 
 use attestation::{FirmwareVersion, SigningKeyKind, SnpClaims, Tcb};
-use protocol::ids::{Digest, Role};
+use protocol::time::UnixTime;
 
-use crate::checks::{Checks, passed_if};
+use crate::calendar::{Baseline, Calendar};
+use crate::checks::{Checks, exposure, host_value, listed, named, needs_configuration, passed_if};
 use crate::codes::{self, Code};
-use crate::decision::Verdict;
-use crate::rules::{Exposure, HostData, IdBlock, PLATFORM_BITS, Product, Protection, Snp};
-use crate::sets::{List, NamedSets};
+use crate::decision::Subject;
+use crate::rules::{Exposure, Floor, IdBlock, PLATFORM_BITS, Product, Protection, Snp};
+use crate::sets::List;
 
 /// REPORT_ID_MA of a guest without a migration agent (AMD 56860, table "ATTESTATION_REPORT").
 const NO_MIGRATION_AGENT: [u8; 32] = [0xff; 32];
 
 /// The codes of the rules here that read the guest's situation.
 pub(crate) fn needs_situation(rules: &Snp) -> Option<&'static str> {
-    matches!(rules.host_data, HostData::ConfigurationDigest).then_some(codes::SNP_HOST_DATA.code)
+    needs_configuration(&rules.host_data).then_some(codes::SNP_HOST_DATA.code)
 }
 
 /// Runs every rule.
-pub(crate) fn run(rules: &Snp, claims: &SnpClaims, situation: Option<(&Role, &Digest)>, checks: &mut Checks) {
+pub(crate) fn run(rules: &Snp, claims: &SnpClaims, subject: &Subject<'_>, checks: &mut Checks) {
     let product = rules.products.of(claims.product);
     product_and_key(rules, claims, product, checks);
     identity(rules, claims, checks);
     guest_policy(rules, claims, checks);
     if let Some(product) = product {
-        tcb(product, claims, checks);
+        let baseline = calendar(rules, product, claims, subject, checks);
+        tcb(product, baseline, claims, checks);
     }
     firmware(rules, product, claims, checks);
     let levels = format!("one of {}", rules.vmpl.spell_out(ToString::to_string));
     checks.note(&codes::SNP_VMPL, levels, claims.vmpl.to_string(), passed_if(rules.vmpl.contains(&claims.vmpl)));
-    host_data(&rules.host_data, claims, situation.map(|(_, configuration)| configuration), checks);
+    let configuration = subject.situation.map(|(_, configuration)| configuration);
+    host_value(&codes::SNP_HOST_DATA, &rules.host_data, &claims.host_data, configuration, checks);
     platform_info(rules, claims.platform_info, checks);
     mitigations(&codes::SNP_MITIGATIONS_LAUNCH, rules.launch_mitigations, claims.launch_mitigations, checks);
     mitigations(&codes::SNP_MITIGATIONS_CURRENT, rules.current_mitigations, claims.current_mitigations, checks);
@@ -74,25 +77,6 @@ fn id_block(rules: &IdBlock, claims: &SnpClaims, checks: &mut Checks) {
     listed(&codes::SNP_IMAGE_ID, rules.image_ids.as_ref(), &claims.image_id, checks);
 }
 
-/// A digest against named sets.
-fn named<const N: usize>(code: &'static Code, sets: &NamedSets<N>, digest: Option<&[u8; N]>, absent: &str, checks: &mut Checks) {
-    let set = digest.and_then(|digest| sets.find(digest));
-    let found = match (digest, set) {
-        (None, _) => absent.to_owned(),
-        (Some(digest), None) => hex::encode(digest),
-        (Some(digest), Some(name)) => format!("{} ({name})", hex::encode(digest)),
-    };
-    checks.note(code, sets.expected(), found, passed_if(set.is_some()));
-}
-
-/// A value against a list, where the policy has one.
-fn listed<const N: usize>(code: &'static Code, list: Option<&List<[u8; N]>>, value: &[u8; N], checks: &mut Checks) {
-    if let Some(list) = list {
-        let expected = format!("one of {}", list.in_hex());
-        checks.note(code, expected, hex::encode(value), passed_if(list.contains(value)));
-    }
-}
-
 fn guest_policy(rules: &Snp, claims: &SnpClaims, checks: &mut Checks) {
     let (rules, claim) = (&rules.guest_policy, &claims.guest_policy);
     exposure(&codes::SNP_DEBUG, Exposure::Denied, claim.debug, checks);
@@ -112,16 +96,6 @@ fn guest_policy(rules: &Snp, claims: &SnpClaims, checks: &mut Checks) {
     checks.note(&codes::SNP_ABI, format!("at least {major}.{minor}"), format!("{}.{}", found.0, found.1), verdict);
 }
 
-/// A guest policy bit that lets the host do something.
-fn exposure(code: &'static Code, rule: Exposure, allowed: bool, checks: &mut Checks) {
-    let expected = match rule {
-        Exposure::Denied => "not allowed",
-        Exposure::Accepted => "allowed or not",
-    };
-    let found = if allowed { "allowed" } else { "not allowed" };
-    checks.note(code, expected, found, passed_if(!allowed || rule == Exposure::Accepted));
-}
-
 /// A guest policy bit that demands something of the host.
 fn protection(code: &'static Code, rule: Protection, required: bool, checks: &mut Checks) {
     let expected = match rule {
@@ -132,14 +106,69 @@ fn protection(code: &'static Code, rule: Protection, required: bool, checks: &mu
     checks.note(code, expected, found, passed_if(required || rule == Protection::Optional));
 }
 
-fn tcb(product: &Product, claims: &SnpClaims, checks: &mut Checks) {
-    let mut note = |code, floor: &Tcb, found: &Tcb| {
-        let verdict = passed_if(found.is_at_least(floor));
-        checks.note(code, format!("at least {floor}"), found.to_string(), verdict);
+/// The calendar's baseline for the line, where a minimum comes from it.
+fn calendar<'a>(rules: &Snp, product: &Product, claims: &SnpClaims, subject: &Subject<'a>, checks: &mut Checks) -> Option<&'a Baseline> {
+    let (name, grace) = (rules.calendar.as_ref()?, product.grace?);
+    let line = claims.product;
+    let calendar = subject.calendar.filter(|calendar| calendar.name() == name);
+    let baseline = calendar.and_then(|calendar| calendar.in_force(line, grace, subject.at));
+    let found = match (subject.calendar, calendar, baseline) {
+        (None, ..) => "none in force".to_owned(),
+        (Some(other), None, _) => format!("the calendar {}", other.name()),
+        (_, Some(calendar), None) => format!("{name} version {}: no baseline of {line}", calendar.version()),
+        (_, Some(calendar), Some(baseline)) => {
+            format!("{name} version {}: the baseline of {}", calendar.version(), baseline.published)
+        }
     };
-    note(&codes::SNP_TCB_COMMITTED, &product.committed, &claims.committed_tcb);
-    note(&codes::SNP_TCB_REPORTED, &product.reported, &claims.reported_tcb);
-    note(&codes::SNP_TCB_LAUNCH, &product.launch, &claims.launch_tcb);
+    let expected = format!("the calendar {name} with a baseline of {line}");
+    checks.note(&codes::SNP_TCB_CALENDAR, expected, found, passed_if(baseline.is_some()));
+    baseline
+}
+
+fn tcb(product: &Product, baseline: Option<&Baseline>, claims: &SnpClaims, checks: &mut Checks) {
+    let mut note = |code, floor: Floor, found: &Tcb| {
+        let floor = match floor {
+            Floor::Fixed(floor) => Some(floor),
+            Floor::Calendar => baseline.map(|baseline| baseline.minimum),
+        };
+        let expected = floor.map_or_else(|| "a baseline that counts".to_owned(), |floor| format!("at least {floor}"));
+        let verdict = passed_if(floor.is_some_and(|floor| found.is_at_least(&floor)));
+        checks.note(code, expected, found.to_string(), verdict);
+    };
+    let [committed, reported, launch] = product.floors();
+    note(&codes::SNP_TCB_COMMITTED, committed, &claims.committed_tcb);
+    note(&codes::SNP_TCB_REPORTED, reported, &claims.reported_tcb);
+    note(&codes::SNP_TCB_LAUNCH, launch, &claims.launch_tcb);
+}
+
+/// When the calendar will deny the guest: from when on, by which check, and why; `None` where no baseline that it has does.
+/// The time is `at` where it does at any time, or where there is no calendar.
+pub(crate) fn denied_by_calendar(
+    rules: &Snp,
+    claims: &SnpClaims,
+    calendar: Option<&Calendar>,
+    at: UnixTime,
+) -> Option<(UnixTime, &'static Code, String)> {
+    let product = rules.products.of(claims.product)?;
+    let (name, grace) = (rules.calendar.as_ref()?, product.grace?);
+    let Some(calendar) = calendar.filter(|calendar| calendar.name() == name) else {
+        return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} is not in force")));
+    };
+    let tcbs = [
+        (&codes::SNP_TCB_COMMITTED, &claims.committed_tcb),
+        (&codes::SNP_TCB_REPORTED, &claims.reported_tcb),
+        (&codes::SNP_TCB_LAUNCH, &claims.launch_tcb),
+    ];
+    let dated: Vec<_> = product.floors().iter().zip(tcbs).filter(|(floor, _)| **floor == Floor::Calendar).map(|(_, tcb)| tcb).collect();
+    let mut baselines = calendar.of(claims.product, grace).peekable();
+    if baselines.peek().is_none() {
+        return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} has no baseline of {}", claims.product)));
+    }
+    baselines.find_map(|(from, baseline)| {
+        let (code, _) = dated.iter().find(|(_, found)| !found.is_at_least(&baseline.minimum))?;
+        let why = format!("the baseline of {} asks for {}", baseline.published, baseline.minimum);
+        Some((from.unwrap_or(at), *code, why))
+    })
 }
 
 fn firmware(rules: &Snp, product: Option<&Product>, claims: &SnpClaims, checks: &mut Checks) {
@@ -162,21 +191,6 @@ fn firmware(rules: &Snp, product: Option<&Product>, claims: &SnpClaims, checks: 
         let found = format!("current {current}, committed {committed}");
         checks.note(&codes::SNP_FIRMWARE_VERSION, format!("at least {least}"), found, verdict);
     }
-}
-
-fn host_data(rule: &HostData, claims: &SnpClaims, configuration: Option<&Digest>, checks: &mut Checks) {
-    let found = &claims.host_data;
-    let (expected, verdict) = match (rule, configuration) {
-        (HostData::AllZero, _) => ("all zero".to_owned(), passed_if(*found == [0; 32])),
-        (HostData::OneOf(list), _) => (format!("one of {}", list.in_hex()), passed_if(list.contains(found))),
-        (HostData::NotTrusted, _) => ("anything: host-data-not-trusted".to_owned(), Verdict::Passed),
-        (HostData::ConfigurationDigest, Some(digest)) => {
-            (format!("the configuration digest {digest}"), passed_if(found == digest.as_bytes()))
-        }
-        // Left out, and listed by `needs_situation`.
-        (HostData::ConfigurationDigest, None) => return,
-    };
-    checks.note(&codes::SNP_HOST_DATA, expected, hex::encode(found), verdict);
 }
 
 fn platform_info(rules: &Snp, found: u64, checks: &mut Checks) {

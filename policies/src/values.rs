@@ -1,11 +1,13 @@
 //! How single values are written in a policy: words, byte strings, durations, versions, lists of them.
 //! Each reader takes the key for its complaint and gives the value or a [`Fault`] at the value's place.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use attestation::FirmwareVersion;
 use protocol::encoding::from_hex;
 use protocol::ids::Name;
+use protocol::time::UnixTime;
 
 use crate::error::Reason;
 use crate::language::{Number, Sets, Text, Texts};
@@ -40,6 +42,7 @@ pub(crate) fn word<T: Copy>(text: &Text, key: &'static str, words: &[(&str, T)],
 /// `N` bytes of lower-case hex.
 pub(crate) fn bytes<const N: usize>(text: &Text, key: &'static str) -> Result<[u8; N], Fault> {
     let expected = match N {
+        6 => "12 lower-case hex digits (6 bytes)",
         16 => "32 lower-case hex digits (16 bytes)",
         32 => "64 lower-case hex digits (32 bytes)",
         48 => "96 lower-case hex digits (48 bytes)",
@@ -160,21 +163,59 @@ pub(crate) fn list<T: Ord + Clone>(
     texts.map(|texts| each(texts.get_ref(), texts.span().start, key, read).map(List::new)).transpose()
 }
 
+/// What an all-zero digest in a set is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zero {
+    /// The hardware's word for "there is none".
+    Refused,
+    /// A value as any other.
+    Value,
+}
+
 /// Named sets of SHA-384 digests, none of them all zero; `None` where the key is not there.
 pub(crate) fn named_sets(sets: Option<&Sets>, key: &'static str) -> Result<Option<NamedSets<48>>, Fault> {
-    let Some(sets) = sets else { return Ok(None) };
-    if sets.get_ref().is_empty() {
-        return fault(sets.span().start, Reason::Empty { key });
+    sets.map(|sets| sets_of(sets.get_ref(), sets.span().start, key, Zero::Refused)).transpose()
+}
+
+/// Named sets of SHA-384 digests: at least one.
+pub(crate) fn sets_of(sets: &BTreeMap<Text, Texts>, at: usize, key: &'static str, rule: Zero) -> Result<NamedSets<48>, Fault> {
+    if sets.is_empty() {
+        return fault(at, Reason::Empty { key });
     }
     let digest = |text: &Text, key| match bytes::<48>(text, key)? {
-        zero if zero == [0; 48] => fault(text.span().start, Reason::AllZero { key }),
+        zero if zero == [0; 48] && rule == Zero::Refused => fault(text.span().start, Reason::AllZero { key }),
         digest => Ok(digest),
     };
     let mut read = Vec::new();
-    for (name, values) in sets.get_ref() {
-        let found = name.get_ref();
-        let set: Name = found.parse().map_err(|_| Fault { at: name.span().start, reason: Reason::SetName { found: found.clone() } })?;
-        read.push((set, each(values.get_ref(), values.span().start, key, digest)?));
+    for (name, values) in sets {
+        read.push((set_name(name)?, each(values.get_ref(), values.span().start, key, digest)?));
     }
-    Ok(Some(NamedSets::new(read)))
+    Ok(NamedSets::new(read))
+}
+
+/// The name of a set.
+pub(crate) fn set_name(name: &Text) -> Result<Name, Fault> {
+    let found = name.get_ref();
+    found.parse().map_err(|_| Fault { at: name.span().start, reason: Reason::SetName { found: found.clone() } })
+}
+
+/// The first second of a day, `YYYY-MM-DD`, UTC.
+pub(crate) fn day(text: &Text, key: &'static str) -> Result<UnixTime, Fault> {
+    let found = text.get_ref();
+    let read = (found.len() == 10).then(|| UnixTime::parse(&format!("{found}T00:00:00Z")).ok()).flatten();
+    read.ok_or(Fault {
+        at: text.span().start,
+        reason: Reason::Word { key, found: found.clone(), expected: "a day such as \"2024-03-13\"" },
+    })
+}
+
+/// An advisory of Intel's: a misspelt one would deny nothing.
+pub(crate) fn advisory(text: &Text, key: &'static str) -> Result<String, Fault> {
+    let found = text.get_ref();
+    let digits = found.strip_prefix("INTEL-SA-").or_else(|| found.strip_prefix("INTEL-DOC-"));
+    if digits.is_some_and(|digits| digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Ok(found.clone());
+    }
+    let expected = "an advisory such as \"INTEL-SA-00960\" or \"INTEL-DOC-10000\"";
+    fault(text.span().start, Reason::Word { key, found: found.clone(), expected })
 }

@@ -100,7 +100,7 @@ fn failed(checks: &[Check]) -> Vec<&'static str> {
 /// The codes that `policy` denies for; none where it permits.
 #[track_caller]
 fn decide(policy: &Policy, claims: &VerifiedClaims, at: UnixTime) -> Vec<&'static str> {
-    match policy.decide(claims, &ask(), at) {
+    match policy.decide(claims, &ask(), None, at) {
         Decision::Permit(permit, checks) => {
             assert!(permit.expires() >= at && failed(&checks).is_empty());
             Vec::new()
@@ -127,7 +127,7 @@ macro_rules! deny {
 #[test]
 fn a_permit_carries_what_was_asked_and_the_key_that_was_attested() {
     let claims = claims(GuestShape::default());
-    let Decision::Permit(permit, checks) = policy(&[]).decide(&claims, &ask(), later(600)) else { panic!("a permit") };
+    let Decision::Permit(permit, checks) = policy(&[]).decide(&claims, &ask(), None, later(600)) else { panic!("a permit") };
     assert_eq!(permit.record(), &ask().record);
     assert_eq!(permit.documents(), &ask().documents);
     assert_eq!(permit.guest_key(), &transcript().hpke_key);
@@ -280,7 +280,7 @@ fn reports_of_real_machines_are_judged_for_what_they_say() {
         let anchors = Anchors::vendor();
         let at = UnixTime::parse(at).unwrap();
         let judged = attestation::judge(&Evidence::Snp(evidence), &Collateral::default(), &anchors, ReportDataRule::NotCompared, at);
-        failed(&policy.examine(judged.unwrap().platform(), None, at))
+        failed(&policy.examine(judged.unwrap().platform(), None, None, at))
     };
     let line = |table: &str| policy(&[("[snp.products.genoa]", &format!("{table}\n[snp.products.genoa]"))]);
     // Without collateral and with the testbed's measurement, two checks fail on any of them.

@@ -85,7 +85,7 @@ fn what_has_no_default_must_be_there() {
     refused(&[("minimum-guest-svn = 3\n", "")], "[snp.id-block]", missing("snp.id-block.minimum-guest-svn"));
     let (start, _) = FULL.split_once("[snp]").unwrap();
     let error = Policy::parse(start).unwrap_err();
-    assert_eq!(*error.reason(), missing("snp"));
+    assert_eq!(*error.reason(), Reason::NoPlatform);
     let start = FULL.split_once("[snp.products").unwrap().0;
     let end = FULL.split_once("[snp.platform-info]").unwrap().1;
     let error = Policy::parse(&format!("{start}[snp.platform-info]{end}")).unwrap_err();
@@ -123,7 +123,7 @@ fn roles_and_words_are_exact() {
     let word = Reason::Word { key: "snp.guest-policy.rapl-disabled", found: "denied".into(), expected };
     refused(&[("rapl-disabled = \"required\"", "rapl-disabled = \"denied\"")], "\"denied", word);
     let key = "second-opinion-exceptions";
-    let word = Reason::Word { key, found: "all".into(), expected: "\"masked-version-2-report\"" };
+    let word = Reason::Word { key, found: "all".into(), expected: "\"masked-version-2-report\", \"version-5-quote\" or \"any-quote\"" };
     refused(&[("[\"masked-version-2-report\"]", "[\"all\"]")], "\"all", word);
     let expected = "\"vcek\" or \"vlek\"";
     let word = Reason::Word { key: "snp.signing-keys", found: "none".into(), expected };
@@ -284,6 +284,30 @@ fn a_policy_says_which_guest_it_means() {
     assert_eq!(reason(&empty), Err(Reason::Empty { key: "snp.measurements" }));
     let empty = format!("{}\n[snp.products]\n", without(&["[snp.products"]));
     assert_eq!(reason(&empty), Err(Reason::Empty { key: "snp.products" }));
+}
+
+#[test]
+fn a_minimum_from_the_calendar_needs_its_name_and_a_period_of_grace() {
+    let milan = "minimum-tcb = { bootloader = 4, tee = 0, snp = 22, microcode = 213 }";
+    let dated = "minimum-tcb = \"calendar\"\ngrace = \"30 days\"";
+    let named = ("vmpl = [0, 1]", "vmpl = [0, 1]\ncalendar = \"amd\"");
+    reads(&[(milan, dated), named]);
+    reads(&[(milan, "minimum-tcb = \"calendar\"\ngrace = \"0 days\""), named]);
+    refused(&[(milan, dated)], "[snp]", missing("snp.calendar"));
+    refused(&[(milan, "minimum-tcb = \"calendar\""), named], "[snp.products.milan]", missing("snp.products.*.grace"));
+    refused(&[named], "\"amd\"", Reason::CalendarWithoutProducts);
+    refused(&[(milan, &format!("{milan}\ngrace = \"30 days\""))], "\"30 days\"", Reason::GraceWithoutCalendar);
+    let expected = "\"calendar\" or a table of the TCB's parts";
+    let word = Reason::Word { key: "snp.products.*.minimum-tcb", found: "latest".into(), expected };
+    refused(&[(milan, "minimum-tcb = \"latest\"")], "\"latest", word);
+    let bounds = Reason::Bounds { key: "snp.products.*.grace", least: "0 days", most: "366 days" };
+    refused(&[(milan, "minimum-tcb = \"calendar\"\ngrace = \"367 days\""), named], "\"367", bounds);
+    let name = Reason::CalendarName { found: "AMD".into() };
+    refused(&[(milan, dated), (named.0, "vmpl = [0, 1]\ncalendar = \"AMD\"")], "\"AMD", name);
+    let own = "minimum-tcb = { bootloader = 10, tee = 0, snp = 23, microcode = 84 }";
+    refused(&[(own, dated), named], "[snp.products.genoa]", Reason::CalendarWithoutEffect);
+    let error = Policy::parse(&with(&[(milan, "minimum-tcb = 4")])).unwrap_err();
+    assert_eq!(*error.reason(), Reason::Toml("invalid type: integer `4`, expected a word in quotes or a table of the TCB's parts".into()));
 }
 
 #[test]

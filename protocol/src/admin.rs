@@ -9,12 +9,18 @@
 //! | `GET /v1/policies/NAME` | | the signed policy |
 //! | `PUT /v1/revocations` | a signed [`crate::documents::RevocationsBody`] | [`Accepted`] |
 //! | `GET /v1/revocations` | | a list of signed documents, one an authority |
+//! | `PUT /v1/tcb-baselines` | a signed [`crate::documents::TcbBaselinesBody`] | [`Accepted`] |
+//! | `GET /v1/tcb-baselines/NAME` | | the signed TCB calendar |
 //! | `GET /v1/decisions/ID` | | [`Explanation`] |
+//! | `PUT /v1/collateral` | a signed [`crate::collateral::CollateralBundleBody`] | [`CollateralImported`] |
+//! | `GET /v1/collateral` | | [`CollateralHeld`] |
+//! | `GET /v1/collateral/forecast` | | [`CollateralForecast`] |
 //!
 //! All of them want `Authorization: Bearer TOKEN`.
 
 use serde::{Deserialize, Serialize};
 
+use crate::collateral::{CollateralKind, CollateralPiece};
 use crate::documents::Kind;
 use crate::entries::Verdict;
 use crate::ids::{AnchorClass, DecisionId, Digest, Name, Platform, Role, Version};
@@ -172,4 +178,82 @@ pub enum CheckVerdict {
     Passed,
     /// It failed.
     Failed,
+}
+
+/// A bundle of collateral was taken and stands in the audit log; what became of each of its pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollateralImported {
+    /// The bundle's digest.
+    pub document: Digest,
+    /// The index of the log entry about it.
+    pub entry: u64,
+    /// One a piece, in the order of the bundle.
+    pub pieces: Vec<PieceOutcome>,
+}
+
+/// What became of one piece.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PieceOutcome {
+    /// SHA-256 of its bytes.
+    pub piece: Digest,
+    /// What the bundle says it is.
+    pub kind: CollateralKind,
+    /// What it is about, by its own words.
+    pub subject: String,
+    /// Why it is not held; absent where it verified under the broker's roots and is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// The collateral that a broker holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollateralHeld {
+    /// The pieces: those that many platforms need before those of one chip.
+    pub pieces: Vec<CollateralPiece>,
+    /// How many certificates of chips had no room in the answer.
+    pub left_out: u64,
+}
+
+/// Which platforms seen lately will be denied, and when: the broker's memory since it started, under the policies of now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollateralForecast {
+    /// The broker's time.
+    pub at: UnixTime,
+    /// Since when it remembers.
+    pub since: UnixTime,
+    /// Those that are denied first come first.
+    pub platforms: Vec<ForecastPlatform>,
+}
+
+/// One platform under one policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastPlatform {
+    /// The kind of confidential VM.
+    pub platform: Platform,
+    /// The machine, as far as its evidence names one; else its family.
+    pub machine: String,
+    /// When its evidence was last verified.
+    pub seen: UnixTime,
+    /// The policy.
+    pub policy: PolicyReference,
+    /// The first denial that time alone brings; absent where none is in sight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<ForecastDenial>,
+}
+
+/// A denial that time alone brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastDenial {
+    /// The first second of it.
+    pub from: UnixTime,
+    /// The code of the check that will fail.
+    pub check: String,
+    /// What will have happened.
+    pub why: String,
 }

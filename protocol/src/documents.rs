@@ -6,6 +6,7 @@
 //! | [`StatementBody`] | a publisher | this name and version stand for this secret, under this policy of this authority |
 //! | [`PolicyBody`] | an authority | these are the rules of this name |
 //! | [`RevocationsBody`] | an authority | these records, all of them, are revoked |
+//! | [`TcbBaselinesBody`] | an authority | this is the least TCB that each processor line should run, since when |
 
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,104 @@ pub struct Revocation {
     pub version: Option<Version>,
     /// Why, for people.
     pub reason: String,
+}
+
+/// An authority's TCB calendar for AMD SEV-SNP: from when on which TCB is the least that a processor line should run. AMD publishes
+/// the numbers in security bulletins, which nobody can read by program; an authority copies them here, once for all its policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcbBaselinesBody {
+    /// The installation that may obey it.
+    pub installation: PublicKey,
+    /// The calendar's name: what policies refer to.
+    pub name: Name,
+    /// Its version; a broker takes only a higher one.
+    pub version: Version,
+    /// By line, and in each line by date.
+    pub baselines: Vec<TcbBaseline>,
+}
+
+/// From a date on, the least TCB of one processor line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcbBaseline {
+    /// The line.
+    pub product: BaselineProduct,
+    /// When the TCB was published: periods of grace count from here.
+    pub published: UnixTime,
+    /// FMC: there for Turin alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fmc: Option<u8>,
+    /// Boot loader.
+    pub bootloader: u8,
+    /// TEE (PSP operating system).
+    pub tee: u8,
+    /// SNP firmware.
+    pub snp: u8,
+    /// Microcode.
+    pub microcode: u8,
+}
+
+impl TcbBaseline {
+    /// Every part, an absent one as zero.
+    fn parts(&self) -> [u8; 5] {
+        [self.fmc.unwrap_or(0), self.bootloader, self.tee, self.snp, self.microcode]
+    }
+
+    /// Whether this raises `earlier`, and lowers no part of it.
+    fn raises(&self, earlier: &Self) -> bool {
+        let (new, old) = (self.parts(), earlier.parts());
+        new != old && new.iter().zip(old).all(|(new, old)| *new >= old)
+    }
+}
+
+/// A processor line that has baselines. Bergamo and Siena are of the Genoa line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaselineProduct {
+    /// EPYC 7003.
+    Milan,
+    /// EPYC 9004, 8004.
+    Genoa,
+    /// EPYC 9005.
+    Turin,
+}
+
+impl BaselineProduct {
+    /// `milan`, `genoa` or `turin`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Milan => "milan",
+            Self::Genoa => "genoa",
+            Self::Turin => "turin",
+        }
+    }
+}
+
+impl Body for TcbBaselinesBody {
+    const PAYLOAD_TYPE: &'static str = "application/vnd.portcullis.tcb-baselines+json";
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.baselines.is_empty() {
+            return Err("a TCB calendar without baselines says nothing");
+        }
+        if self.baselines.len() > limits::TCB_BASELINES {
+            return Err("more baselines than a TCB calendar may hold");
+        }
+        if self.baselines.iter().any(|baseline| baseline.fmc.is_some() != (baseline.product == BaselineProduct::Turin)) {
+            return Err("Turin's baselines have the part fmc, and no other line's");
+        }
+        for (earlier, later) in self.baselines.iter().zip(self.baselines.iter().skip(1)) {
+            if (earlier.product, earlier.published) >= (later.product, later.published) {
+                return Err("baselines stand by line (milan, genoa, turin), and in each line by date, none twice");
+            }
+            if earlier.product == later.product && !later.raises(earlier) {
+                return Err("each baseline of a line raises the one before, and lowers no part of it");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a certified key is for. A key certified for one purpose never serves another.
@@ -368,6 +467,45 @@ mod tests {
             |length| RevocationsBody { installation: *root().public(), version: Version::FIRST, revoked: vec![revoked.clone(); length] };
         assert!(list(limits::REVOCATIONS).check().is_ok());
         assert!(list(limits::REVOCATIONS + 1).check().is_err());
+    }
+
+    fn genoa(day: u64, snp: u8, microcode: u8) -> TcbBaseline {
+        let published = UnixTime::from_seconds(day * 86400);
+        TcbBaseline { product: BaselineProduct::Genoa, published, fmc: None, bootloader: 10, tee: 0, snp, microcode }
+    }
+
+    fn calendar(baselines: Vec<TcbBaseline>) -> TcbBaselinesBody {
+        TcbBaselinesBody { installation: *root().public(), name: "amd".parse().unwrap(), version: Version::FIRST, baselines }
+    }
+
+    #[test]
+    fn baselines_stand_by_line_and_date_and_only_rise() {
+        let turin = TcbBaseline { product: BaselineProduct::Turin, fmc: Some(1), ..genoa(1, 4, 81) };
+        let milan = TcbBaseline { product: BaselineProduct::Milan, ..genoa(900, 22, 213) };
+        let passes = |baselines: &[TcbBaseline]| calendar(baselines.to_vec()).check().is_ok();
+        assert!(passes(&[milan, genoa(1, 22, 80), genoa(2, 22, 81), genoa(3, 23, 81), turin]));
+        assert!(!passes(&[]), "empty");
+        assert!(!passes(&[genoa(2, 22, 80), genoa(1, 22, 81)]), "out of order");
+        assert!(!passes(&[genoa(1, 22, 80), genoa(1, 22, 81)]), "one date twice");
+        assert!(!passes(&[genoa(1, 22, 80), milan]), "lines out of order");
+        assert!(!passes(&[genoa(1, 22, 80), genoa(2, 22, 80)]), "nothing rises");
+        assert!(!passes(&[genoa(1, 22, 80), genoa(2, 23, 79)]), "one part falls");
+        assert!(!passes(&[TcbBaseline { fmc: None, ..turin }]), "Turin without an FMC");
+        assert!(!passes(&[TcbBaseline { fmc: Some(0), ..genoa(1, 22, 80) }]), "Genoa with one");
+    }
+
+    #[test]
+    fn a_calendar_is_bounded_and_reads_back_as_it_was_signed() {
+        let rising = |count: usize| (0..count).map(|at| genoa(at as u64, (at / 256) as u8, (at % 256) as u8)).collect::<Vec<_>>();
+        // Each rises in one part and falls in the other at every 256th: only the bound is looked at here.
+        assert_eq!(calendar(rising(limits::TCB_BASELINES + 1)).check(), Err("more baselines than a TCB calendar may hold"));
+        let body = calendar(vec![genoa(1, 22, 80)]);
+        let signed = SignedDocument::sign(&body, &root()).unwrap();
+        assert_eq!(signed.authenticate::<TcbBaselinesBody>(&[*root().public()]).unwrap().body(), &body);
+        assert!(SignedDocument::sign(&calendar(vec![]), &root()).is_err());
+        let json = r#"{"product":"rome","published":"2026-01-01T00:00:00Z","bootloader":1,"tee":0,"snp":1,"microcode":1}"#;
+        assert!(serde_json::from_str::<TcbBaseline>(json).is_err());
+        assert!(serde_json::from_str::<TcbBaseline>(&json.replace("rome", "milan")).is_ok());
     }
 
     #[test]

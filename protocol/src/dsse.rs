@@ -147,7 +147,7 @@ impl<B> Document<B> {
 }
 
 /// Reads a JSON object. The JSON reader would also take an array, by the order of the fields: a second spelling that nobody signs.
-fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json).map_err(|error| error.to_string()),
         _ => Err("expected a JSON object".to_owned()),

@@ -186,6 +186,18 @@ pub mod base64 {
     }
 }
 
+/// Reads 1 to `LIMIT` bytes of base64: `#[serde(deserialize_with = "bounded_base64::<LIMIT, _>")]`. The length is judged before anything is decoded.
+pub(crate) fn bounded_base64<'de, const LIMIT: usize, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    use serde::{Deserialize, de::Error};
+    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    // Four characters for each three bytes that were begun.
+    if text.is_empty() || text.len() > LIMIT.div_ceil(3).saturating_mul(4) {
+        return Err(D::Error::custom(format_args!("not 1 to {LIMIT} bytes of base64")));
+    }
+    let bytes = from_base64(&text).ok_or_else(|| D::Error::custom("not base64"))?;
+    if bytes.len() > LIMIT { Err(D::Error::custom(format_args!("not 1 to {LIMIT} bytes of base64"))) } else { Ok(bytes) }
+}
+
 /// Serde adaptor for arrays as lower-case hex strings: `#[serde(with = "protocol::encoding::hex")]`.
 pub mod hex {
     use serde::{Deserialize, Deserializer, Serializer, de};

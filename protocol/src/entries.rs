@@ -99,6 +99,26 @@ pub enum Event {
         /// How many records it revokes.
         revoked: u64,
     },
+    /// A bundle of vendor collateral was imported. What of it verified is in use; the vendors' signatures decide that, not the carrier's.
+    CollateralImported {
+        /// The bundle's digest.
+        document: Digest,
+        /// Who signed it.
+        authority: PublicKey,
+        /// How many pieces it has.
+        pieces: u64,
+    },
+    /// A TCB calendar was put.
+    TcbBaselinesPut {
+        /// Its name.
+        name: Name,
+        /// Its version.
+        version: Version,
+        /// The document's digest.
+        document: Digest,
+        /// Who signed it.
+        authority: PublicKey,
+    },
     /// A decision about a verified guest.
     Decision {
         /// Its number.

@@ -11,12 +11,13 @@
 //! | [`keys`] | Ed25519 keys and their text forms |
 //! | [`transcript`] | what the report data of an attestation report binds |
 //! | [`challenge`] | the challenge that any replica can check |
+//! | [`collateral`] | vendor collateral carried to where there is no network |
 //! | [`admin`] | what operators and publishers ask a broker |
 //! | [`entries`] | what stands in the audit log |
 //! | [`messages`] | the release request and its answer |
 //! | [`hpke`] | the one suite: X-Wing, HKDF-SHA256, AES-256-GCM |
 //! | [`dsse`] | signed documents |
-//! | [`documents`] | what the signed documents say: certificates, statements, policies, revocations |
+//! | [`documents`] | what the signed documents say: certificates, statements, policies, revocations, TCB baselines |
 //! | [`envelope`] | the secret of a statement, sealed to its recipients |
 //! | [`keyfile`] | secret keys at rest |
 //! | [`log`] | Merkle tree, checkpoints, proofs and receipts of the audit log |
@@ -25,6 +26,7 @@
 
 pub mod admin;
 pub mod challenge;
+pub mod collateral;
 pub mod documents;
 pub mod dsse;
 pub mod encoding;

@@ -1,7 +1,8 @@
 //! How large anything from outside may be. Each number says where it comes from; a reader refuses more before it allocates.
 
-/// One HTTP request body (bytes): an SNP report with a 16 KiB certificate table in base64 twice over, with room for GPU evidence later.
-pub const REQUEST_BODY: usize = 512 * 1024;
+/// One HTTP request body (bytes): a [`TD_QUOTE`] and an [`EVENT_LOG`] in base64 twice over are 939 KiB, keys and [`ASKS`] items 25 KiB more,
+/// and an SNP report with its table is far smaller; the rest is room for GPU evidence later.
+pub const REQUEST_BODY: usize = 1024 * 1024;
 
 /// One signed document (bytes of its JSON form): a policy with some thousand reference values.
 pub const DOCUMENT: usize = 1024 * 1024;
@@ -27,6 +28,12 @@ pub const SNP_REPORT: usize = 1184;
 /// The certificate table beside an SNP report: the Linux driver's own cap (`SEV_FW_BLOB_MAX_SIZE`, 16 KiB).
 pub const SNP_CERTIFICATE_TABLE: usize = 16 * 1024;
 
+/// A TD quote (bytes): one with a TD 1.5 Ex report and a PCK chain has some 5 KiB, and is handed out in buffers of up to 8 KiB.
+pub const TD_QUOTE: usize = 16 * 1024;
+
+/// An event log (bytes): firmware sets aside 64 or 256 KiB for it (ACPI table `CCEL`, log area minimum length), and fills some 20 KiB.
+pub const EVENT_LOG: usize = 512 * 1024;
+
 /// One X.509 certificate (bytes, DER): AMD's are at most 1.7 KiB, Intel's 1.3 KiB.
 pub const CERTIFICATE: usize = 8 * 1024;
 
@@ -35,6 +42,30 @@ pub const CERTIFICATES: usize = 16;
 
 /// One certificate revocation list (bytes, DER): AMD's are below 1 KiB, Intel's below 4 KiB.
 pub const REVOCATION_LIST: usize = 256 * 1024;
+
+/// One piece of collateral (bytes): a revocation list at its own limit; TCB infos are below 40 KiB.
+pub const COLLATERAL_PIECE: usize = REVOCATION_LIST;
+
+/// The issuer chain of a piece of collateral (bytes, PEM): four certificates of 2 KiB, twice over.
+pub const COLLATERAL_CHAIN: usize = 16 * 1024;
+
+/// Where a piece of collateral was found (bytes of text): an address with its query, or a path.
+pub const COLLATERAL_SOURCE: usize = 1024;
+
+/// Pieces in one bundle: a VCEK for each of some thousand machines, and a hundred lists and TCB infos.
+pub const COLLATERAL_PIECES: usize = 4096;
+
+/// One bundle (bytes of its JSON form): [`COLLATERAL_PIECES`] certificates of 1.7 KiB are 7 MiB, base64 twice over makes 12.4 MiB of them.
+pub const COLLATERAL_BUNDLE: usize = 16 * 1024 * 1024;
+
+/// Zero bytes behind a TD quote: the kernel hands quotes out in buffers of 8 KiB, and a quote is never empty.
+pub const TD_QUOTE_PADDING: usize = 8 * 1024;
+
+/// Authentication data of a quoting enclave (bytes): Intel's has 32.
+pub const QE_AUTHENTICATION_DATA: usize = 64;
+
+/// One signed body of Intel's collateral service (bytes): TCB infos have some 4 to 20 KiB.
+pub const COLLATERAL_BODY: usize = 256 * 1024;
 
 /// Items asked for in one release request: a base model with its adapters and credentials.
 pub const ASKS: usize = 64;
@@ -47,6 +78,9 @@ pub const RECIPIENTS: usize = 16;
 
 /// Revoked records in the one complete list.
 pub const REVOCATIONS: usize = 100_000;
+
+/// Baselines in one TCB calendar: AMD publishes a few TCBs a year for each of three lines.
+pub const TCB_BASELINES: usize = 1000;
 
 /// One entry of the audit log: tlog-tiles gives a length two bytes.
 pub const LOG_ENTRY: usize = 65_535;
@@ -69,8 +103,8 @@ pub const LOG_ORIGIN: usize = 320;
 /// One HTTP answer of a broker (bytes): [`ASKS`] secrets of [`SECRET`] bytes are 2 MiB, and base64 three times over makes 4.8 MiB of them.
 pub const REPLY_BODY: usize = 9 * 1024 * 1024;
 
-/// One message to or from the evidence agent (bytes): a report with a 16 KiB certificate table in base64, or a 1216-byte key; with room for GPU evidence later.
-pub const AGENT_MESSAGE: usize = 256 * 1024;
+/// One message to or from the evidence agent (bytes): a [`TD_QUOTE`] and an [`EVENT_LOG`] in base64 are 704 KiB; with room for GPU evidence later.
+pub const AGENT_MESSAGE: usize = 768 * 1024;
 
 /// Connections that the evidence agent serves at a time on one socket; the device behind it serves one at a time anyway.
 pub const AGENT_CONNECTIONS: usize = 8;

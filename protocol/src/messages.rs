@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::documents::{Certificate, CertificateError, Kind};
 use crate::dsse::{Body, DocumentError, SignedDocument};
-use crate::encoding::{Fields, Spacing, place_of, secret_json};
+use crate::encoding::{Fields, Spacing, bounded_base64, place_of, secret_json, sha256};
 use crate::hpke::{self, HpkeError, RecipientKey, RecipientSecret, Sealed};
 use crate::ids::{DecisionId, Digest, Name, Platform, RequestId, Role, Version};
 use crate::keys::{PublicKey, SigningKey};
@@ -55,9 +55,52 @@ pub enum EvidenceMessage {
         #[serde(with = "crate::encoding::base64", default)]
         certificate_table: Vec<u8>,
     },
+    /// A quote of an Intel TDX guest.
+    #[serde(rename = "tdx")]
+    Tdx {
+        /// The quote, at most 16 KiB.
+        #[serde(serialize_with = "crate::encoding::base64::serialize", deserialize_with = "bounded_base64::<{ limits::TD_QUOTE }, _>")]
+        quote: Vec<u8>,
+        /// The event log that led to the quote's registers (ACPI `CCEL`), at most 512 KiB; absent, and never empty, where the guest has none.
+        #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "write_event_log", deserialize_with = "read_event_log")]
+        event_log: Option<Vec<u8>>,
+    },
     /// The evidence that this broker keeps in memory from an earlier request under the same keys.
     #[serde(rename = "held")]
     Held {},
+}
+
+impl EvidenceMessage {
+    /// The kind of confidential VM that such evidence is of; `None` where it stands elsewhere.
+    #[must_use]
+    pub const fn platform(&self) -> Option<Platform> {
+        match self {
+            Self::SevSnp { .. } => Some(Platform::SevSnp),
+            Self::Tdx { .. } => Some(Platform::Tdx),
+            Self::Held {} => None,
+        }
+    }
+
+    /// What stands in the transcript for its event log: SHA-256 of the bytes as sent; `None` without one.
+    #[must_use]
+    pub fn event_log_digest(&self) -> Option<Digest> {
+        match self {
+            Self::Tdx { event_log, .. } => event_log.as_deref().map(sha256),
+            Self::SevSnp { .. } | Self::Held {} => None,
+        }
+    }
+}
+
+fn write_event_log<S: Serializer>(log: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match log {
+        Some(log) => crate::encoding::base64::serialize(log, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// An event log that is there is not empty, and `null` is none.
+fn read_event_log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    bounded_base64::<{ limits::EVENT_LOG }, D>(deserializer).map(Some)
 }
 
 /// What a guest wants done.
@@ -487,6 +530,64 @@ mod tests {
             assert!(matches!(refused, DocumentError::Body { .. }));
         }
         assert!(SignedDocument::sign(&ReleaseRequest { items: (0..64).map(numbered).collect(), ..request() }, &identity()).is_ok());
+    }
+
+    fn tdx(quote: usize, event_log: Option<usize>) -> EvidenceMessage {
+        EvidenceMessage::Tdx { quote: vec![0xff; quote], event_log: event_log.map(|length| vec![0xff; length]) }
+    }
+
+    #[test]
+    fn a_quote_and_an_event_log_have_1_byte_to_their_limits() {
+        let reads = |evidence: &EvidenceMessage| serde_json::from_slice::<EvidenceMessage>(&serde_json::to_vec(evidence).unwrap());
+        for good in [tdx(1, None), tdx(limits::TD_QUOTE, None), tdx(1, Some(1)), tdx(1, Some(limits::EVENT_LOG))] {
+            assert_eq!(reads(&good).unwrap(), good);
+        }
+        // One and three bytes beyond: within and beyond the characters that the limit takes.
+        for beyond in [1, 3] {
+            let error = reads(&tdx(limits::TD_QUOTE + beyond, None)).unwrap_err().to_string();
+            assert!(error.starts_with("not 1 to 16384 bytes of base64"), "{error}");
+            let error = reads(&tdx(1, Some(limits::EVENT_LOG + beyond))).unwrap_err().to_string();
+            assert!(error.starts_with("not 1 to 524288 bytes of base64"), "{error}");
+        }
+        assert!(reads(&tdx(0, None)).is_err() && reads(&tdx(1, Some(0))).is_err());
+    }
+
+    #[test]
+    fn an_event_log_is_there_or_not() {
+        let read = |json: &str| serde_json::from_str::<EvidenceMessage>(json);
+        assert_eq!(read(r#"{"type":"tdx","quote":"/w=="}"#).unwrap(), tdx(1, None));
+        assert_eq!(read(r#"{"type":"tdx","quote":"/w==","event_log":"/w=="}"#).unwrap(), tdx(1, Some(1)));
+        for bad in [
+            r#"{"type":"tdx","quote":"/w==","event_log":null}"#,
+            r#"{"type":"tdx","quote":"/w==","event_log":""}"#,
+            r#"{"type":"tdx","quote":"/w"}"#,
+            r#"{"type":"tdx","quote":"/w==","quote":"/w=="}"#,
+            r#"{"type":"tdx","quote":"/w==","report":"/w=="}"#,
+            r#"{"type":"tdx","event_log":"/w=="}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert_eq!(tdx(1, None).event_log_digest(), None);
+        assert_eq!(tdx(1, Some(1)).event_log_digest(), Some(sha256(&[0xff])));
+    }
+
+    #[test]
+    fn the_largest_request_fits() {
+        let longest = |number: u32| Item {
+            name: format!("{number:0>128}").parse().unwrap(),
+            version: Some(Version::try_from((1_u64 << 53) - 1).unwrap()),
+            ..numbered(0)
+        };
+        let largest = ReleaseRequest {
+            platform: Platform::Tdx,
+            evidence: tdx(limits::TD_QUOTE, Some(limits::EVENT_LOG)),
+            role: Role::Workload("w".repeat(128).parse().unwrap()),
+            items: (0..64).map(longest).collect(),
+            ..request()
+        };
+        let signed = SignedDocument::sign(&largest, &identity()).unwrap().to_json();
+        assert!(signed.len() > limits::REQUEST_BODY * 9 / 10, "{}", signed.len());
+        assert_eq!(ReceivedRequest::read(&signed).unwrap().body, largest);
     }
 
     fn numbered(number: u32) -> Item {

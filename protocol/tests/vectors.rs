@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use protocol::challenge::ChallengeKey;
 use protocol::documents::{CertificateBody, CertifiedKey, Kind, StatementBody};
 use protocol::dsse::{SignedDocument, pae};
-use protocol::encoding::to_base64;
+use protocol::encoding::{sha256, to_base64};
 use protocol::envelope::{self, Draft, RecordFile};
 use protocol::hpke::{self, RecipientSecret, Sealed};
 use protocol::ids::{AnchorClass, DecisionId, Digest, Nonce, Platform, RequestId, Role, Version};
@@ -89,6 +89,9 @@ fn keys_have_these_public_halves_and_ids() {
 fn a_transcript_has_this_report_data() {
     let whole = Transcript { role: Role::WholeVm, ..transcript() };
     let with_gpu = Transcript { gpu_evidence: Some(Digest::from([0x33; 32])), event_log: Some(Digest::from([0x44; 32])), ..transcript() };
+    let tdx = Transcript { platform: Platform::Tdx, ..transcript() };
+    let with_log = Transcript { event_log: tdx_evidence().event_log_digest(), ..tdx.clone() };
+    assert_eq!(with_log.event_log, Some(sha256(EVENT_LOG)));
     let vector = |transcript: &Transcript| {
         json!({
             "platform": transcript.platform, "installation": transcript.installation, "nonce": transcript.nonce,
@@ -97,7 +100,7 @@ fn a_transcript_has_this_report_data() {
             "t0": hex(transcript.t0()), "gpu_nonce": hex(transcript.gpu_nonce()), "report_data": hex(transcript.report_data()),
         })
     };
-    same("transcript", &json!([vector(&whole), vector(&transcript()), vector(&with_gpu)]));
+    same("transcript", &json!([vector(&whole), vector(&transcript()), vector(&with_gpu), vector(&tdx), vector(&with_log)]));
 }
 
 #[test]
@@ -182,6 +185,21 @@ fn request() -> ReleaseRequest {
         purpose: Purpose::Release,
         items: vec![Item { kind: Kind::Model, name: "acme/llama".parse().unwrap(), version: None }],
     }
+}
+
+/// What stands for an event log here: the transcript takes any bytes.
+const EVENT_LOG: &[u8] = b"an event log, as sent";
+
+fn tdx_evidence() -> EvidenceMessage {
+    EvidenceMessage::Tdx { quote: vec![0; 632], event_log: Some(EVENT_LOG.to_vec()) }
+}
+
+#[test]
+fn a_request_of_a_tdx_guest_signs_like_this() {
+    let request = ReleaseRequest { platform: Platform::Tdx, evidence: tdx_evidence(), ..request() };
+    let signed = SignedDocument::sign(&request, &signer(GUEST_SIGNING)).unwrap();
+    assert_eq!(ReceivedRequest::read(&signed.to_json()).unwrap().body, request);
+    same("request-tdx", &json!({ "signing_seed": hex([GUEST_SIGNING; 32]), "signed": signed, "digest": signed.digest() }));
 }
 
 #[test]

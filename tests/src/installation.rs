@@ -9,9 +9,10 @@ use testbed::snp::{Line, SoftPlatform};
 
 use crate::arguments;
 use crate::failure::Failure;
-use crate::machine::Machine;
-use crate::policy::Draft;
+use crate::machine::Tee;
+use crate::policy::{self, Draft};
 use crate::programs::{Ended, Part, Programs, Server};
+use crate::td;
 
 /// The name of the model that everything here is about.
 pub const MODEL: &str = "acme/tiny-llama";
@@ -21,25 +22,26 @@ pub const POLICY: &str = "inference";
 /// Where an installation lies, and its broker while it runs.
 pub struct Installation {
     programs: Programs,
+    tee: Tee,
     broker: Option<Server>,
 }
 
 impl Installation {
-    /// In the folder of `programs`. Nothing is made yet.
+    /// In the folder of `programs`, for guests of this kind. Nothing is made yet.
     #[must_use]
-    pub fn new(mut programs: Programs) -> Self {
+    pub fn new(mut programs: Programs, tee: Tee) -> Self {
         programs.set("PORTCULLIS_ROOT", "root.pub");
         programs.set("PORTCULLIS_TOKEN_FILE", "broker/admin.token");
-        Self { programs, broker: None }
+        Self { programs, tee, broker: None }
     }
 
     /// The same with everything that tests begin with: keys, an initialised and configured broker that runs, a guest's
-    /// configuration (`guest.toml`), and a policy that accepts [`Machine::default`] with it.
+    /// configuration (`guest.toml`), and a policy that accepts [`Tee::genuine`] with it.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn ready(programs: Programs) -> Result<Self, Failure> {
-        let mut installation = Self::new(programs);
+    pub fn ready(programs: Programs, tee: Tee) -> Result<Self, Failure> {
+        let mut installation = Self::new(programs, tee);
         for kind in ["root", "publisher", "authority"] {
             installation.keygen(kind)?;
         }
@@ -48,7 +50,7 @@ impl Installation {
         installation.start()?;
         installation.write_guest("guest.toml", "")?;
         let digest = installation.config_digest("guest.toml")?;
-        installation.put_policy(1, &Draft::accepting(&Machine::default(), &[&digest]))?;
+        installation.put_policy_text(1, &policy::accepting(tee, &[&digest]))?;
         Ok(installation)
     }
 
@@ -98,15 +100,28 @@ impl Installation {
     }
 
     /// `portcullis-broker init`, of class `test`: its root is the soft platform's. Also carries the vendor's part, the soft
-    /// platform's revocation list, to `collateral/`.
+    /// platform's revocation lists and signed documents, to `collateral/`.
     ///
     /// # Errors
     /// [`Failure`].
     pub fn init(&self) -> Result<Ended, Failure> {
-        let platform = SoftPlatform::new(Line::Milan);
-        self.write("ark.der", &platform.ark_der())?;
-        self.write("collateral/milan.crl", &platform.crl_der(&[]))?;
-        let plan = arguments!["init", "--data", "broker", "--name", "acme", "--root-key", "root.key", "--test-anchor", "Milan=ark.der"];
+        let anchor = match self.tee {
+            Tee::Snp => {
+                let platform = SoftPlatform::new(Line::Milan);
+                self.write("ark.der", &platform.ark_der())?;
+                self.write("collateral/milan.crl", &platform.crl_der(&[]))?;
+                "Milan=ark.der"
+            }
+            Tee::Tdx => {
+                let platform = td::today();
+                self.write("intel-root.der", &platform.root_der())?;
+                for (name, bytes) in td::collateral(&platform) {
+                    self.write(&format!("collateral/{name}"), &bytes)?;
+                }
+                "Intel=intel-root.der"
+            }
+        };
+        let plan = arguments!["init", "--data", "broker", "--name", "acme", "--root-key", "root.key", "--test-anchor", anchor];
         self.programs.run(Part::Broker, plan)?.expect(0)
     }
 
@@ -162,7 +177,15 @@ impl Installation {
     /// # Errors
     /// [`Failure`].
     pub fn put_policy(&self, version: u32, draft: &Draft) -> Result<Ended, Failure> {
-        self.write("policy.toml", draft.text().as_bytes())?;
+        self.put_policy_text(version, &draft.text())
+    }
+
+    /// The same of a policy of either kind.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn put_policy_text(&self, version: u32, text: &str) -> Result<Ended, Failure> {
+        self.write("policy.toml", text.as_bytes())?;
         let put = arguments!["policy", "put", "policy.toml", "--name", POLICY, "--version", version.to_string()];
         self.command(put.into_iter().chain(arguments!["--authority-key", "authority.key"]))?.expect(0)
     }

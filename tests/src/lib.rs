@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`programs`] | starting programs as processes, and their ends |
 //! | [`machine`] | a soft machine, and the evidence agent on it |
+//! | [`td`] | the same with Intel TDX, and Intel's collateral for it |
 //! | [`installation`] | keys, a broker, a guest's configuration, in one folder |
 //! | [`policy`] | the text of a policy |
 //! | [`outsider`] | a small client that keeps to no rules: it replays, and sends evidence with foreign keys |
@@ -26,3 +27,4 @@ pub mod outsider;
 pub mod policy;
 pub mod programs;
 pub mod recorder;
+pub mod td;

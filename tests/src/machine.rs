@@ -1,4 +1,4 @@
-//! A soft machine with one guest on it, and the guest client's own evidence agent over that guest.
+//! A soft machine with one guest on it, and the guest client's own evidence agent over that guest. AMD's are here, Intel's in [`td`].
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -12,9 +12,46 @@ use testbed::snp::{GuestShape, Line, Root, SoftGuest, SoftPlatform, Tcb};
 
 use crate::failure::Failure;
 use crate::programs::{Part, Programs, Server};
+use crate::td::{self, TdMachine};
 
 /// What the agent says once it serves.
 const SERVING: &str = "serving";
+
+/// A kind of confidential VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tee {
+    /// AMD SEV-SNP
+    #[default]
+    Snp,
+    /// Intel TDX
+    Tdx,
+}
+
+impl Tee {
+    /// The genuine machine of this kind.
+    #[must_use]
+    pub fn genuine(self) -> Box<dyn SoftMachine> {
+        match self {
+            Self::Snp => Box::new(Machine::default()),
+            Self::Tdx => Box::new(TdMachine::default()),
+        }
+    }
+}
+
+/// A soft machine of either kind: what an evidence agent can be started on.
+pub trait SoftMachine {
+    /// The machine in words, its kind first, for a command line; [`run_agent`] reads them.
+    fn words(&self) -> Vec<String>;
+
+    /// Starts the evidence agent on this machine, serving at `socket` in the programs' folder.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    fn start_agent(&self, programs: &Programs, socket: &str) -> Result<Server, Failure> {
+        let words = std::iter::once(socket.to_owned()).chain(self.words()).map(OsString::from);
+        programs.serve(Part::Agent, words, |line| (line == SERVING).then(String::new))
+    }
+}
 
 /// A machine of AMD's Milan line, and the guest on it. The default is one that a careful policy accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,24 +112,6 @@ impl Machine {
         })
     }
 
-    /// The machine in words, for a command line; [`Self::from_words`] reads them.
-    fn words(&self) -> [String; 7] {
-        let root = match self.root {
-            Root::Trusted => "trusted",
-            Root::Other => "other",
-        };
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        [
-            hex(&self.measurement),
-            self.policy.to_string(),
-            self.vmpl.to_string(),
-            hex(&self.host_data),
-            self.firmware.to_string(),
-            root.to_owned(),
-            self.role.to_string(),
-        ]
-    }
-
     fn from_words(words: &[&str]) -> Option<Self> {
         let [measurement, policy, vmpl, host_data, firmware, root, role] = words else { return None };
         Some(Self {
@@ -101,23 +120,43 @@ impl Machine {
             vmpl: vmpl.parse().ok()?,
             host_data: from_hex(host_data)?,
             firmware: firmware.parse().ok()?,
-            root: match *root {
-                "trusted" => Root::Trusted,
-                "other" => Root::Other,
-                _ => return None,
-            },
+            root: root_from(root)?,
             role: role.parse().ok()?,
         })
     }
+}
 
-    /// Starts the evidence agent on this machine, serving at `socket` in the programs' folder.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub fn start_agent(&self, programs: &Programs, socket: &str) -> Result<Server, Failure> {
-        let words = std::iter::once(socket.to_owned()).chain(self.words()).map(OsString::from);
-        programs.serve(Part::Agent, words, |line| (line == SERVING).then(String::new))
+/// The first word of a machine of AMD's.
+const SNP: &str = "snp";
+
+impl SoftMachine for Machine {
+    fn words(&self) -> Vec<String> {
+        vec![
+            SNP.to_owned(),
+            hex(&self.measurement),
+            self.policy.to_string(),
+            self.vmpl.to_string(),
+            hex(&self.host_data),
+            self.firmware.to_string(),
+            root_word(self.root).to_owned(),
+            self.role.to_string(),
+        ]
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) const fn root_word(root: Root) -> &'static str {
+    match root {
+        Root::Trusted => "trusted",
+        Root::Other => "other",
+    }
+}
+
+pub(crate) fn root_from(word: &str) -> Option<Root> {
+    [Root::Trusted, Root::Other].into_iter().find(|root| root_word(*root) == word)
 }
 
 /// The guest's reports, as the guest client takes them from a kernel.
@@ -134,14 +173,14 @@ impl Source for SoftSource {
     }
 }
 
-/// The evidence agent over a soft machine. Arguments: program name, socket, the machine's words.
+/// The evidence agent over a soft machine. Arguments: program name, socket, the machine's words, its kind first.
 #[must_use]
 pub fn run_agent(arguments: Vec<OsString>) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    let [_, socket, machine @ ..] = words.as_slice() else { return ExitCode::from(2) };
-    let Some(machine) = Machine::from_words(machine) else { return ExitCode::from(2) };
+    let [_, socket, kind, machine @ ..] = words.as_slice() else { return ExitCode::from(2) };
+    let Some((role, source)) = source(kind, machine) else { return ExitCode::from(2) };
     let served = bind(Path::new(socket), 0o600).and_then(|listener| {
-        let agent = serve(vec![Served { listener, role: machine.role.clone() }], SoftSource(machine.guest()))?;
+        let agent = serve(vec![Served { listener, role }], source)?;
         eprintln!("{SERVING}");
         agent.join();
         Ok(())
@@ -152,6 +191,15 @@ pub fn run_agent(arguments: Vec<OsString>) -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// For whom the machine of these words speaks, and where its evidence comes from.
+fn source(kind: &str, words: &[&str]) -> Option<(Role, Box<dyn Source>)> {
+    match kind {
+        SNP => Machine::from_words(words).map(|machine| (machine.role.clone(), Box::new(SoftSource(machine.guest())) as Box<dyn Source>)),
+        td::TDX => TdMachine::from_words(words).map(|machine| (machine.role.clone(), Box::new(machine.source()) as Box<dyn Source>)),
+        _ => None,
     }
 }
 
@@ -172,7 +220,8 @@ mod tests {
         });
         for machine in [Machine::default(), other] {
             let words = machine.words();
-            assert_eq!(Machine::from_words(&words.each_ref().map(String::as_str)), Some(machine));
+            let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+            assert_eq!(Machine::from_words(&words), Some(machine));
         }
     }
 }

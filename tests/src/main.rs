@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use portcullis_tests::demo::{Afterwards, Page, Wishes, tell};
 use portcullis_tests::failure::Failure;
+use portcullis_tests::machine::Tee;
 use portcullis_tests::programs::dispatch;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(name = "cargo demo --", after_help = "Exit codes: 0 everything went as told, 1 something did not, 2 wrong use, 130 interrupted.")]
 struct Arguments {
+    /// Which kind of confidential VM the story is about
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    tee: Tee,
     /// A model folder of your own; it is read, and sealed into the demo's folder
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse_from(given);
     let after = if arguments.keep { Afterwards::Keep } else { Afterwards::Remove };
-    let wishes = Wishes { model: arguments.model, after };
+    let wishes = Wishes { tee: arguments.tee, model: arguments.model, after };
     let interrupted = Arc::new(AtomicBool::new(false));
     watch(Arc::clone(&interrupted));
     let told = std::env::current_exe()

@@ -196,6 +196,14 @@ fn copyleft_outside_the_broker(members: &[Links<'_>], copyleft: &[&str]) -> Vec<
                 broken.push(format!("{} asks {name} for {asks:?}", member.name));
             }
         }
+        // By whatever name the dependency has here.
+        for (feature, enables) in &member.features {
+            let passes_on = |text: &&&str| {
+                let asked = text.split_once('/').map(|(_, asked)| asked);
+                asked.is_some_and(|asked| enabling.iter().any(|(_, features)| features.contains(asked)))
+            };
+            broken.extend(enables.iter().filter(passes_on).map(|text| format!("{}'s {feature} enables {text}", member.name)));
+        }
     }
     broken
 }
@@ -217,6 +225,9 @@ fn only_the_broker_may_ask_for_copyleft_code() {
     assert_eq!(broken(&[attestation(false, &[])]), 1);
     assert_eq!(broken(&[attestation(true, &["second-opinion"])]), 1);
     assert_eq!(broken(&[attestation(true, &[]), asking("portcullis-cli")]), 1);
+    let passing_on = |name| member(name, vec![("portcullis-attestation", false, vec![])], &[("default", &["attestation/second-opinion"])]);
+    assert_eq!(broken(&[attestation(true, &[]), passing_on("portcullis-broker")]), 0);
+    assert_eq!(broken(&[attestation(true, &[]), passing_on("portcullis-cli")]), 1);
 
     let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).exec().unwrap();
     let is_copyleft = |package: &&Package| package.license.as_deref().is_some_and(|text| text.contains("AGPL"));

@@ -7,16 +7,49 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use portcullis_tests::demo::{Afterwards, Page, Style, Wishes, tell};
+use portcullis_tests::machine::Tee;
 use rustix::process::{Pid, Signal, kill_process};
 
 const DEMO: &str = env!("CARGO_BIN_EXE_portcullis-demo");
 
-#[test]
-fn the_demo_tells_its_story_from_beginning_to_end() {
+/// The story of this kind of confidential VM, in which these refusals stand in this order.
+fn told(tee: Tee, refusals: &[&str]) -> String {
     let mut story = Vec::new();
-    let wishes = Wishes { model: None, after: Afterwards::Remove };
+    let wishes = Wishes { tee, model: None, after: Afterwards::Remove };
     tell(&wishes, Path::new(DEMO), std::sync::Arc::default(), &mut Page::new(&mut story, Style::Plain)).unwrap();
     let story = String::from_utf8(story).unwrap();
+    let mut rest = story.as_str();
+    for part in ["initialised acme at broker, anchor class test", "RELEASED  and opened"]
+        .iter()
+        .chain(refusals)
+        .chain(&["the log is whole", "Everything went as told."])
+    {
+        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("no {part:?} behind what came before in:\n{story}"));
+        rest = after;
+    }
+    assert!(!story.contains('\u{1b}'), "colours where there is no terminal");
+    story
+}
+
+#[test]
+fn the_demo_tells_its_story_for_tdx_too() {
+    let refusals = [
+        "DENIED  by check tdx-measurement",
+        "DENIED  by check tdx-debug",
+        "DENIED  by check tdx-tcb-status",
+        "DENIED  by check tdx-rtmr2-events",
+        "DENIED  by check tdx-rtmr2-events",
+        "DENIED  by check configuration",
+        "REJECTED  by check challenge-replayed",
+        "REJECTED  by check tdx-report-data",
+        "DENIED  by check record-revoked",
+    ];
+    let story = told(Tee::Tdx, &refusals);
+    assert!(!story.contains("AMD") && !story.contains("snp"), "{story}");
+}
+
+#[test]
+fn the_demo_tells_its_story_from_beginning_to_end() {
     let refusals = [
         "DENIED  by check snp-measurement",
         "DENIED  by check snp-debug",
@@ -26,16 +59,7 @@ fn the_demo_tells_its_story_from_beginning_to_end() {
         "REJECTED  by check snp-report-data",
         "DENIED  by check record-revoked",
     ];
-    let mut rest = story.as_str();
-    for part in ["initialised acme at broker, anchor class test", "RELEASED  and opened"]
-        .into_iter()
-        .chain(refusals)
-        .chain(["the log is whole", "Everything went as told."])
-    {
-        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("no {part:?} behind what came before in:\n{story}"));
-        rest = after;
-    }
-    assert!(!story.contains('\u{1b}'), "colours where there is no terminal");
+    let story = told(Tee::Snp, &refusals);
     // What the front page shows of it is what it prints.
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
     let shown = readme.split("```").filter(|block| block.contains("RELEASED  and opened") || block.contains("DENIED  by check"));
@@ -55,8 +79,9 @@ fn the_demo_says_what_it_takes_and_refuses_what_it_does_not() {
     let help = run("--help");
     assert!(help.status.success());
     let help = String::from_utf8(help.stdout).unwrap();
-    assert!(help.contains("--model") && help.contains("--keep"), "{help}");
+    assert!(help.contains("--model") && help.contains("--keep") && help.contains("--tee") && help.contains("[default: snp]"), "{help}");
     assert_eq!(run("--no-such-flag").status.code(), Some(2));
+    assert_eq!(Command::new(DEMO).args(["--tee", "sgx"]).output().unwrap().status.code(), Some(2));
     let missing = Command::new(DEMO).args(["--model", "no-such-folder"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8(missing.stderr).unwrap().contains("no-such-folder"));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use portcullis_tests::arguments;
 use portcullis_tests::installation::MODEL;
-use portcullis_tests::machine::Machine;
+use portcullis_tests::machine::{Machine, SoftMachine};
 use portcullis_tests::policy::Draft;
 use protocol::encoding::to_base64;
 use testbed::model;

@@ -7,6 +7,7 @@ use protocol::time::UnixTime;
 use serde::Serialize;
 
 use super::{Revocation, SecondOpinion, bits, optional_hex};
+use crate::event_log::{self, EventLogError};
 
 /// Everything in a TD quote that a policy can read (Intel TDX DCAP quoting library API, "TD Quote Format"), and what certificates,
 /// collateral and event log add to it. Byte strings stand as stored; in JSON they are lower-case hex.
@@ -272,6 +273,12 @@ impl fmt::Display for TcbStatus {
     }
 }
 
+impl fmt::Display for PckAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The merged verdict of platform, module and quoting enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TcbVerdict {
@@ -330,19 +337,53 @@ pub enum EventLog {
     },
 }
 
-/// One event of a replayed log. Its register, place and digest are proven by the replay; its data only where it says so.
+impl EventLog {
+    /// Reads a CCEL or TCG2 event log and replays it to `rtmrs`, as [`crate::verify`] does with a quote's registers.
+    ///
+    /// # Errors
+    /// The [`EventLogError`] of the first check that says no.
+    pub fn replay(log: &[u8], rtmrs: &[[u8; 48]; 4]) -> Result<Self, EventLogError> {
+        event_log::replay(log, rtmrs).map(|events| Self::Replayed { events })
+    }
+
+    /// Every event, in the order of the log; `None` without a log, which says nothing of what was extended.
+    #[must_use]
+    pub fn events(&self) -> Option<&[MeasuredEvent]> {
+        match self {
+            Self::Absent => None,
+            Self::Replayed { events } => Some(events),
+        }
+    }
+
+    /// The events of RTMR `rtmr` (0 to 3), all of them and in the order in which they were extended; `None` without a log.
+    pub fn events_of(&self, rtmr: u8) -> Option<impl Iterator<Item = &MeasuredEvent>> {
+        self.events().map(|events| events.iter().filter(move |event| event.rtmr == rtmr))
+    }
+}
+
+/// One event of a replayed log. Its register, its place among the register's events and its digest are proven by the replay; its data only
+/// where there is any, and its type never.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MeasuredEvent {
     /// RTMR number: 0 to 3.
     pub rtmr: u8,
-    /// Event type (TCG PC Client Platform Firmware Profile, section 10.4.1).
+    /// Event type (TCG PC Client Platform Firmware Profile, section 10.4.1). The log's word: no digest covers it.
     pub kind: u32,
     /// SHA-384 digest that was extended.
     #[serde(with = "hex")]
     pub digest: [u8; 48],
-    /// The event's data where the digest is the SHA-384 of exactly these bytes; `None` where the log's data is nobody's word.
+    /// The bytes whose SHA-384 the digest is, where the log has them: the event's data or, for EFI variables and boot loaders' texts, the part
+    /// of it that is measured. `None` where the digest is of something else, so that the log's data is nobody's word.
     #[serde(serialize_with = "optional_bytes")]
     pub data: Option<Vec<u8>>,
+}
+
+impl MeasuredEvent {
+    /// The type's name in its specification, `EV_SEPARATOR` for one; `None` for a type that is not there.
+    #[must_use]
+    pub fn kind_name(&self) -> Option<&'static str> {
+        event_log::kind_name(self.kind)
+    }
 }
 
 fn registers<S: serde::Serializer>(value: &[[u8; 48]; 4], serializer: S) -> Result<S::Ok, S::Error> {

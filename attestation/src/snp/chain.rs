@@ -1,70 +1,46 @@
 //! From the leaf certificate to the pinned root, and what the root revoked: steps 4 to 6. What passed can be kept and used again,
 //! under the same anchors and for the same bytes only, and at any time within its windows.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use der::Decode as _;
 use protocol::encoding::{Fields, sha256};
-use protocol::ids::Digest;
 use protocol::limits;
 use protocol::time::UnixTime;
 use rustls_pki_types::{CertificateDer, Der, TrustAnchor};
 use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use super::anchors::{Anchors, Root, Window};
-use super::crl::{self, ListWindow, Lists};
+use super::crl::Lists;
 use super::leaf::{self, Leaf};
+use super::pss;
 use super::report::Report;
-use super::x509::{Certificate, Malformed, serial_text};
-use super::{oid, pss};
+use super::roots::Root;
+use crate::anchors::Anchors;
+use crate::chains::ChainKey;
 use crate::claims::{ProductLine, Revocation, SigningKeyKind};
-use crate::evidence::{Collateral, SnpEvidence};
+use crate::collateral::SnpCollateral;
+use crate::evidence::SnpEvidence;
 use crate::rejection::Rejection;
 use crate::steps::Steps;
-
-/// Keeps verified chains, so that a guest that comes again costs one signature check instead of three. The broker's is bounded.
-///
-/// A chain comes out of [`crate::verify`] alone, after every step passed; it is checked against its key, the anchors' part in it and the
-/// time of judging on each use, so that a cache that mixes them up causes refusals or needless work, never acceptance.
-pub trait ChainCache: Send + Sync {
-    /// The chain that was kept under `key`.
-    fn find(&self, key: &ChainKey) -> Option<Arc<VerifiedChain>>;
-    /// Keeps `chain` under `key`, or does not.
-    fn keep(&self, key: ChainKey, chain: Arc<VerifiedChain>);
-}
-
-/// Keeps nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoCache;
-
-impl ChainCache for NoCache {
-    fn find(&self, _key: &ChainKey) -> Option<Arc<VerifiedChain>> {
-        None
-    }
-
-    fn keep(&self, _key: ChainKey, _chain: Arc<VerifiedChain>) {}
-}
-
-/// Everything that the choice of a chain and the verdict on it depend on, but for the time: the anchors, what the report says of its
-/// key (kind, line, TCB, chip), and each certificate and revocation list at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ChainKey(Digest);
+use crate::x509::crl::{self, ListWindow};
+use crate::x509::{self, Certificate, Malformed, Window, serial_text};
 
 impl ChainKey {
-    pub(super) fn of(question: &Question<'_>) -> Self {
+    /// The key of an SNP question: the anchors, what the report says of its key (kind, line, TCB, chip), and each certificate and
+    /// revocation list at hand.
+    pub(super) fn of_snp(question: &Question<'_>) -> Self {
         let Question { report, kind, line, evidence, collateral, anchors } = question;
-        let mut fields = Fields::new("portcullis/snp-chain/v1")
+        let mut fields = Fields::new("portcullis/snp-chain/v2")
             .field(anchors.digest())
             .field(kind.as_str())
             .optional(line.map(|line| line.as_str().as_bytes()))
             .field(report.reported_tcb)
             .field(report.chip_id);
-        for list in [&evidence.certificates, &evidence.crls, &collateral.certificates, &collateral.crls] {
+        for list in [&evidence.certificates, &evidence.crls] {
             fields = list.iter().fold(fields.field("list"), |fields, item| fields.field(sha256(item)));
         }
-        Self(fields.sha256())
+        Self::new(&fields.field(collateral.digest))
     }
 }
 
@@ -76,12 +52,12 @@ pub(super) struct Question<'a> {
     /// The line by CPUID.
     pub(super) line: Option<ProductLine>,
     pub(super) evidence: &'a SnpEvidence,
-    pub(super) collateral: &'a Collateral,
+    pub(super) collateral: &'a SnpCollateral,
     pub(super) anchors: &'a Anchors,
 }
 
 /// A leaf certificate whose chain ends in a pinned root and of whose authorities none is revoked.
-pub struct VerifiedChain {
+pub(crate) struct SnpChain {
     key: ChainKey,
     leaf: Leaf,
     /// Of the leaf, its issuer and the root.
@@ -89,7 +65,7 @@ pub struct VerifiedChain {
     lists: Vec<ListWindow>,
 }
 
-impl VerifiedChain {
+impl SnpChain {
     /// Whether this answers the question of `key` at a time: it was established for that key, and every certificate is valid.
     pub(super) fn answers(&self, key: &ChainKey, at: UnixTime) -> bool {
         self.key == *key && self.windows.iter().all(|window| window.check(at).is_ok())
@@ -187,7 +163,7 @@ pub(super) fn path<'a>(
     let end_entity = EndEntityCert::try_from(&leaf_der).map_err(refused)?;
     let anchor = [TrustAnchor {
         subject: Der::from_slice(&root.subject),
-        subject_public_key_info: Der::from_slice(super::x509::only_sequence(&root.key).unwrap_or_default()),
+        subject_public_key_info: Der::from_slice(x509::only_sequence(&root.key).unwrap_or_default()),
         name_constraints: None,
     }];
     let time = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(at.seconds()));
@@ -204,13 +180,13 @@ pub(super) fn path<'a>(
 
 /// The profile of an ASK or ASVK: path length 0, and certificates are all that it signs.
 pub(super) fn authority(certificate: &Certificate<'_>) -> Result<(), Rejection> {
-    let constraints = certificate.extension(oid::BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok());
+    let constraints = certificate.extension(x509::BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok());
     match constraints {
         Some(BasicConstraints { ca: true, path_len_constraint: Some(0) }) => {}
         Some(BasicConstraints { ca: true, .. }) => return Err(Rejection::ChainPathLength {}),
         _ => return Err(Rejection::ChainNotAnAuthority {}),
     }
-    match certificate.extension(oid::KEY_USAGE).and_then(|value| KeyUsage::from_der(value).ok()) {
+    match certificate.extension(x509::KEY_USAGE).and_then(|value| KeyUsage::from_der(value).ok()) {
         Some(usage) if usage.key_cert_sign() => Ok(()),
         _ => Err(Rejection::ChainKeyUsage {}),
     }

@@ -1,16 +1,16 @@
 //! The certificate of the key that signed a report: VCEK or VLEK (AMD 57230, section 3.1, tables of X.509 extensions).
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, ParsedPublicKey};
-use der::asn1::{BitStringRef, Ia5StringRef, ObjectIdentifier};
-use der::{Decode, SliceReader, Tag};
+use der::Decode as _;
+use der::asn1::{Ia5StringRef, ObjectIdentifier};
 use protocol::time::UnixTime;
+use rustls_pki_types::alg_id;
 
-use super::anchors::Window;
 use super::report::Report;
-use super::x509::{Certificate, Extension, Malformed, common_name, contents, end, only_sequence};
 use super::{oid, product, tcb};
 use crate::claims::{ProductLine, SigningKeyKind, Tcb};
 use crate::rejection::Rejection;
+use crate::x509::{Certificate, Extension, Window, common_name, public_key};
 
 /// What a leaf certificate says, once its profile holds. Its signature is checked with the chain.
 pub(super) struct Leaf {
@@ -162,13 +162,7 @@ pub(super) fn issuer_name(kind: SigningKeyKind, line: ProductLine) -> String {
 /// The P-384 key in a `SubjectPublicKeyInfo`.
 fn p384_key(key: &[u8]) -> Result<ParsedPublicKey, Rejection> {
     let refused = Rejection::LeafProfile { what: "its key is not of P-384" };
-    let point = (|| {
-        let mut reader = SliceReader::new(only_sequence(key)?)?;
-        let algorithm = contents(&mut reader, Tag::Sequence)?;
-        let point = BitStringRef::decode(&mut reader)?.as_bytes();
-        end(reader)?;
-        Ok::<_, Malformed>(point.filter(|_| algorithm == rustls_pki_types::alg_id::ECDSA_P384.as_ref()))
-    })();
+    let point = public_key(key, alg_id::ECDSA_P384);
     match point {
         Ok(Some(point)) => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).map_err(|_| refused),
         _ => Err(refused),

@@ -1,6 +1,5 @@
 //! AMD SEV-SNP evidence, judged from top to bottom in [`judge`].
 
-pub(crate) mod anchors;
 mod certificate_table;
 pub(crate) mod chain;
 mod crl;
@@ -10,26 +9,28 @@ pub(crate) mod pieces;
 mod product;
 mod pss;
 mod report;
-mod roots;
+pub(crate) mod roots;
 mod second_opinion;
 mod signature;
 mod tcb;
 #[cfg(test)]
 mod vectors;
-mod x509;
 
 use std::sync::Arc;
 
 use protocol::limits;
 use protocol::time::UnixTime;
 
-use self::anchors::Anchors;
-use self::chain::{ChainCache, ChainKey, Question, VerifiedChain};
+use self::chain::{Question, SnpChain};
 use self::report::Report;
+use crate::anchors::Anchors;
+use crate::chains::{ChainCache, ChainKey, Origin, VerifiedChain};
 use crate::claims::{GuestPolicy, ProductSource, SecondOpinion, SigningKeyKind, SnpClaims, Tcb};
-use crate::evidence::{Collateral, ReportDataRule, SnpEvidence};
+use crate::collateral::SnpCollateral;
+use crate::evidence::{ReportDataRule, SnpEvidence};
 use crate::rejection::{HexBytes, Rejection};
 use crate::steps::Steps;
+use crate::x509::{Certificate, Malformed};
 
 /// POLICY bits 26 to 63.
 const POLICY_RESERVED: u64 = !0 << 26;
@@ -52,7 +53,7 @@ impl SnpEvidence {
 /// All steps of the crate's header, in order. Only evidence that passed every one leaves its chain in the cache.
 pub(crate) fn judge(
     evidence: &SnpEvidence,
-    collateral: &Collateral,
+    collateral: &SnpCollateral,
     anchors: &Anchors,
     expected: &ReportDataRule,
     cache: &dyn ChainCache,
@@ -80,10 +81,11 @@ pub(crate) fn judge(
 
     // 4 to 6. Leaf certificate, chain and revocation; or all three from the cache, where they hold at this time.
     let question = Question { report: &report, kind, line, evidence, collateral, anchors };
-    let key = ChainKey::of(&question);
-    let (chain, origin) = match cache.find(&key).filter(|chain| chain.answers(&key, at)) {
+    let key = ChainKey::of_snp(&question);
+    let kept = cache.find(&key).and_then(|kept| kept.snp()).filter(|chain| chain.answers(&key, at));
+    let (chain, origin) = match kept {
         Some(chain) => (chain, Origin::Cache),
-        None => (Arc::new(VerifiedChain::establish(&question, key, at, steps)?), Origin::New),
+        None => (Arc::new(SnpChain::establish(&question, key, at, steps)?), Origin::New),
     };
     let leaf = chain.leaf();
 
@@ -169,20 +171,26 @@ pub(crate) fn judge(
     steps.passed(14, || claims.second_opinion.to_string());
 
     if origin == Origin::New {
-        cache.keep(key, chain);
+        cache.keep(key, Arc::new(VerifiedChain::of_snp(chain)));
     }
     Ok(claims)
 }
 
-/// Where a chain came from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Cache,
-    New,
+/// What is wrong with the operator's certificates and lists, as far as that can be seen without evidence.
+pub(crate) fn problems(collateral: &SnpCollateral, anchors: &Anchors) -> Vec<(String, Rejection)> {
+    let certificates = collateral.certificates.iter().enumerate().filter_map(|(index, der)| {
+        let Malformed(what) = Certificate::parse(der).err()?;
+        Some((format!("SNP certificate {index}"), Rejection::CertificateMalformed { place: "collateral", index, what }))
+    });
+    let lists = collateral.crls.iter().enumerate().filter_map(|(index, list)| {
+        let rejection = crl::read(index, list, anchors).err()?;
+        Some((format!("SNP revocation list {index}"), rejection))
+    });
+    certificates.chain(lists).collect()
 }
 
 /// That no more certificates and lists came than anybody needs.
-fn counts(evidence: &SnpEvidence, collateral: &Collateral) -> Result<(), Rejection> {
+fn counts(evidence: &SnpEvidence, collateral: &SnpCollateral) -> Result<(), Rejection> {
     let limit = limits::CERTIFICATES;
     let lists = [
         ("certificates in the evidence", evidence.certificates.len()),

@@ -1,9 +1,6 @@
-//! Object identifiers of the extensions that the profiles know (AMD 57230, tables of X.509 extensions; RFC 5280).
+//! Object identifiers of the extensions that the profiles know (AMD 57230, tables of X.509 extensions).
 
 use der::asn1::ObjectIdentifier;
-
-pub(super) const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
-pub(super) const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 
 /// All of AMD's extensions stand below this.
 const AMD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1");

@@ -5,16 +5,16 @@
 use protocol::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 
-use super::anchors::Anchors;
 use super::chain;
-use super::crl::RevocationList;
 use super::leaf::{self, Leaf};
 use super::pss;
 use super::report::Report;
-use super::x509::{Certificate, Malformed, common_name};
 use super::{product, tcb};
+use crate::anchors::Anchors;
 use crate::claims::{ProductLine, SigningKeyKind, Tcb};
 use crate::rejection::{HexBytes, Rejection};
+use crate::x509::crl::RevocationList;
+use crate::x509::{Certificate, Malformed, common_name};
 
 /// What a VCEK is derived from, and what AMD's key distribution service finds its certificate by. An unverified report names
 /// it: whoever sends one chooses it.
@@ -138,13 +138,13 @@ pub struct PieceWindow {
 pub fn judge_amd_crl(der: &[u8], line: ProductLine, anchors: &Anchors) -> Result<PieceWindow, Rejection> {
     let list = RevocationList::parse(der).map_err(|Malformed(what)| Rejection::CrlMalformed { index: 0, what })?;
     let root = anchors.root(line)?;
-    if list.issuer() != root.subject {
-        return Err(Rejection::CrlIssuer { index: 0, found: common_name(list.issuer()).unwrap_or_default().to_owned() });
+    if list.issuer != root.subject {
+        return Err(Rejection::CrlIssuer { index: 0, found: common_name(list.issuer).unwrap_or_default().to_owned() });
     }
-    if !list.is_signed_by(root) {
+    if !pss::is_signed_by(&list.signed, &root.key) {
         return Err(Rejection::CrlSignature { index: 0, line });
     }
-    Ok(list.window())
+    Ok(PieceWindow { issued: list.this_update, until: list.next_update })
 }
 
 /// That a certificate (DER) is the authority over leaf certificates of a kind and line, signed by the pinned root, and valid at a time.

@@ -2,11 +2,9 @@
 //! SHA-384, salt of 48 bytes (AMD 57230, section 3).
 
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA384, VerificationAlgorithm as _};
-use der::asn1::BitStringRef;
-use der::{Decode, SliceReader, Tag};
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 
-use super::x509::{Malformed, Signed, contents, end, only_sequence};
+use crate::x509::{Signed, public_key};
 
 /// Bytes of a signature by an RSA key of 4096 bits.
 const SIGNATURE: usize = 512;
@@ -56,21 +54,10 @@ impl SignatureVerificationAlgorithm for AmdPss {
 /// Whether `signed` verifies under `key`, a `SubjectPublicKeyInfo` with its tag.
 pub(super) fn is_signed_by(signed: &Signed<'_>, key: &[u8]) -> bool {
     let algorithm = ALGORITHMS.iter().find(|algorithm| algorithm.signature_alg_id().as_ref() == signed.algorithm);
-    match (algorithm, rsa_key(key)) {
-        (Some(algorithm), Ok(key)) => algorithm.verify_signature(key, signed.message, signed.signature).is_ok(),
+    match (algorithm, public_key(key, alg_id::RSA_ENCRYPTION)) {
+        (Some(algorithm), Ok(Some(key))) => algorithm.verify_signature(key, signed.message, signed.signature).is_ok(),
         _ => false,
     }
-}
-
-/// The `RSAPublicKey` in a `SubjectPublicKeyInfo`.
-fn rsa_key(key: &[u8]) -> Result<&[u8], Malformed> {
-    let mut reader = SliceReader::new(only_sequence(key)?)?;
-    if contents(&mut reader, Tag::Sequence)? != alg_id::RSA_ENCRYPTION.as_ref() {
-        return Err(Malformed("no RSA key"));
-    }
-    let key = BitStringRef::decode(&mut reader)?.as_bytes().ok_or(Malformed("a key with unused bits"))?;
-    end(reader)?;
-    Ok(key)
 }
 
 #[cfg(test)]

@@ -3,12 +3,50 @@
 //! Taken from the ARK certificates of AMD's key distribution service (`https://kdsintf.amd.com/vcek/v1/{line}/cert_chain`).
 //! The intermediates beside them are a cache: each is verified under these keys whenever it is used.
 
-use super::anchors::{Root, Window};
-use crate::claims::ProductLine;
+use der::Decode as _;
 use protocol::time::UnixTime;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+
+use super::pss;
+use crate::claims::ProductLine;
+use crate::rejection::BadAnchor;
+use crate::x509::{self, Certificate, Malformed, Window};
+
+/// One root: a key with a name.
+pub(crate) struct Root {
+    pub(crate) line: ProductLine,
+    /// Contents of its `Name`.
+    pub(crate) subject: Vec<u8>,
+    /// Its `SubjectPublicKeyInfo`.
+    pub(crate) key: Vec<u8>,
+    pub(crate) valid: Window,
+}
+
+impl Root {
+    /// Reads an ARK of the profile: named for its line, self-signed, an authority over certificates and revocation lists.
+    pub(crate) fn self_signed(line: ProductLine, der: &[u8]) -> Result<Self, BadAnchor> {
+        let malformed = |Malformed(what)| BadAnchor::Malformed { line, what };
+        let ark = Certificate::parse(der).map_err(malformed)?;
+        if ark.common_name() != format!("ARK-{line}") || ark.issuer != ark.subject {
+            return Err(BadAnchor::Name { line, found: ark.common_name().to_owned() });
+        }
+        let authority = ark.extension(x509::BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok());
+        if !authority.is_some_and(|constraints| constraints.ca) {
+            return Err(BadAnchor::Malformed { line, what: "no certificate authority" });
+        }
+        let usage = ark.extension(x509::KEY_USAGE).and_then(|value| KeyUsage::from_der(value).ok());
+        if !usage.is_some_and(|usage| usage.key_cert_sign() && usage.crl_sign()) {
+            return Err(BadAnchor::Malformed { line, what: "not for signing certificates and revocation lists" });
+        }
+        if !pss::is_signed_by(&ark.signed, ark.key) {
+            return Err(BadAnchor::Signature { line });
+        }
+        Ok(Self { line, subject: ark.subject.to_vec(), key: ark.key.to_vec(), valid: ark.window("ARK") })
+    }
+}
 
 /// The compiled-in root of each line.
-pub(super) fn vendor() -> Vec<Root> {
+pub(crate) fn vendor() -> Vec<Root> {
     let root = |line, subject: &[u8], key: &[u8], not_before, not_after| Root {
         line,
         subject: subject.to_vec(),
@@ -27,7 +65,7 @@ pub(super) fn vendor() -> Vec<Root> {
 
 /// The ASK of each line, then the ASVK of each: issued by AMD, published beside the roots, and to be had from
 /// `https://kdsintf.amd.com/vcek/v1/{line}/cert_chain` and `…/vlek/v1/{line}/cert_chain`.
-pub(super) const INTERMEDIATES: &[u8] = include_bytes!("intermediates.pem");
+pub(crate) const INTERMEDIATES: &[u8] = include_bytes!("intermediates.pem");
 
 /// Subject of ARK-Milan: contents of its `Name`.
 #[rustfmt::skip]
@@ -127,11 +165,10 @@ const TURIN_KEY: [u8; 550] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::anchors::Anchors;
     use super::super::leaf::issuer_name;
     use super::super::pss::is_signed_by;
-    use super::super::x509::Certificate;
     use super::*;
+    use crate::anchors::Anchors;
     use crate::claims::SigningKeyKind;
     use protocol::encoding::sha256;
 

@@ -109,8 +109,9 @@ mod tests {
     use testbed::snp::{Cpuid, Line, SoftPlatform};
 
     use super::*;
-    use crate::evidence::{Collateral, Evidence, ReportDataRule, SnpEvidence};
-    use crate::snp::anchors::Anchors;
+    use crate::anchors::Anchors;
+    use crate::collateral::{Collateral, Lapsed, PreparedCollateral};
+    use crate::evidence::{Evidence, ReportDataRule, SnpEvidence};
     use crate::{PlatformClaims, judge};
     use protocol::time::UnixTime;
 
@@ -122,8 +123,9 @@ mod tests {
         let certificates = platform.certificates(testbed::snp::Leaf::Vcek);
         let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), certificates, crls: Vec::new() });
         let at = UnixTime::from_seconds(1_795_392_000);
-        let genuine = judge(&evidence, &Collateral::default(), &anchors, ReportDataRule::NotCompared, at).unwrap();
-        let PlatformClaims::Snp(claims) = genuine.platform();
+        let collateral = PreparedCollateral::prepare(Collateral::default(), &anchors);
+        let genuine = judge(&evidence, &collateral, &anchors, ReportDataRule::NotCompared, Lapsed::Rejected, at).unwrap();
+        let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("not of SNP") };
         (report, claims.clone())
     }
 

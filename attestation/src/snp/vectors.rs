@@ -1,7 +1,7 @@
 //! Real evidence, made by real hardware: the folder of vectors where there is one, and what the `sev` crate publishes everywhere.
 //!
-//! The folder is named by `PORTCULLIS_EVIDENCE`, or lies beside the repository. Its `vectors.json` says what each item is and what an
-//! independent tool made of it; every row on SNP must get its verdict here, and a row that no test knows fails.
+//! The folder's `vectors.json` says what each item is and what an independent tool made of it; every row on SNP must get its verdict
+//! here, and a row that no test knows fails.
 
 use std::path::{Path, PathBuf};
 
@@ -9,30 +9,18 @@ use protocol::encoding::sha256;
 use protocol::time::UnixTime;
 use serde_json::Value;
 
-use super::anchors::Anchors;
-use super::crl::{Lists, RevocationList};
+use super::crl::Lists;
 use super::leaf::issuer_name;
-use super::x509::Certificate;
 use super::{pss, report::Report};
+use crate::anchors::Anchors;
 use crate::claims::{PlatformClaims, ProductLine, Revocation, SecondOpinion, SigningKeyKind, SnpClaims};
-use crate::evidence::{Collateral, Evidence, Rejected, ReportDataRule, SnpEvidence};
+use crate::collateral::{Collateral, Lapsed, PreparedCollateral};
+use crate::evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence};
 use crate::rejection::Rejection;
+use crate::vectors::{folder, read};
+use crate::x509::Certificate;
+use crate::x509::crl::RevocationList;
 use crate::{GenuineEvidence, judge_with_steps};
-
-/// The folder of vectors, where there is one.
-fn folder() -> Option<PathBuf> {
-    let named = std::env::var_os("PORTCULLIS_EVIDENCE").map(PathBuf::from);
-    let folder = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/evidence"));
-    if folder.join("vectors.json").is_file() {
-        return Some(folder);
-    }
-    println!("skipped: no folder of evidence (set PORTCULLIS_EVIDENCE)");
-    None
-}
-
-fn read(folder: &Path, name: &str) -> Vec<u8> {
-    std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 /// A row of `vectors.json`.
 struct Row {
@@ -62,17 +50,19 @@ impl Case {
     }
 
     fn judge(&self, at: UnixTime) -> Result<GenuineEvidence, Rejected> {
-        judge_with_steps(&self.evidence, &self.collateral, &Anchors::vendor(), ReportDataRule::NotCompared, at)
+        let anchors = Anchors::vendor();
+        let collateral = PreparedCollateral::prepare(self.collateral.clone(), &anchors);
+        judge_with_steps(&self.evidence, &collateral, &anchors, ReportDataRule::NotCompared, Lapsed::Rejected, at)
     }
 
     fn snp(&mut self) -> &mut SnpEvidence {
-        let Evidence::Snp(evidence) = &mut self.evidence;
+        let Evidence::Snp(evidence) = &mut self.evidence else { panic!("not of SNP") };
         evidence
     }
 }
 
 fn claims(genuine: &GenuineEvidence) -> &SnpClaims {
-    let PlatformClaims::Snp(claims) = genuine.platform();
+    let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("not of SNP") };
     claims
 }
 

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
 use attestation::{
-    Anchors, Collateral, Evidence, GenuineEvidence, PlatformClaims, ProductLine, Rejection, ReportDataRule, SnpClaims, SnpEvidence, judge,
+    Anchors, Collateral, Evidence, GenuineEvidence, Lapsed, PlatformClaims, PreparedCollateral, ProductLine, Rejection, ReportDataRule,
+    SnpClaims, SnpEvidence, judge,
 };
 use protocol::time::UnixTime;
 use testbed::snp::{Leaf, Line, ReportBuilder, SoftPlatform};
@@ -72,14 +73,15 @@ impl Case {
     }
 
     pub fn judge_under(&self, anchors: &Anchors) -> Result<GenuineEvidence, Rejection> {
-        judge(&Evidence::Snp(self.evidence.clone()), &self.collateral, anchors, self.expected.clone(), self.at)
+        let collateral = PreparedCollateral::prepare(self.collateral.clone(), anchors);
+        judge(&Evidence::Snp(self.evidence.clone()), &collateral, anchors, self.expected.clone(), Lapsed::Rejected, self.at)
     }
 
     #[track_caller]
     pub fn passes(&self) -> SnpClaims {
         match self.judge_under(&anchors()) {
             Ok(genuine) => {
-                let PlatformClaims::Snp(claims) = genuine.platform();
+                let PlatformClaims::Snp(claims) = genuine.platform() else { panic!("not of SNP") };
                 claims.clone()
             }
             Err(rejection) => panic!("rejected: {rejection}"),

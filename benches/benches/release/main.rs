@@ -5,7 +5,8 @@
 //! Ed25519 verify and one Ed25519 sign, all by `aws-lc-rs`, measured in the same run.
 //!
 //! Each request is of a guest of its own: fresh keys, a fresh nonce, a report over them. All that is made before the clock starts. The
-//! broker is this program, started again; its log goes to a file. `SECONDS=5` says how long each number of clients is measured.
+//! broker is this program, started again; its log goes to a file. `SECONDS=5` says how long each number of clients is measured,
+//! `CLIENTS=1,8,32` which numbers.
 
 mod drive;
 mod floor;
@@ -23,7 +24,7 @@ use installation::Installation;
 /// How the broker is told from the driver.
 const AS_BROKER: &str = "--as-broker";
 /// Clients at once.
-const CLIENTS: [usize; 3] = [1, 8, 32];
+const CLIENTS: &str = "1,8,32";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
     let installation = Installation::start();
     println!("\n| clients | releases | a second | p50 ms | p99 ms | broker CPU us | x floor | driver CPU us | broker's share |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for clients in CLIENTS {
+    let numbers = std::env::var("CLIENTS").unwrap_or_else(|_| CLIENTS.to_owned());
+    for clients in numbers.split(',').map(|number| number.parse().expect("a number of clients")) {
         let driven = drive::drive(&installation, clients, Duration::from_secs(seconds));
         report(clients, &driven, floor);
     }

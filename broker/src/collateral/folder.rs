@@ -1,14 +1,15 @@
-//! Vendor collateral that the operator carried here: a folder of certificates and revocation lists, read again when it changes.
+//! Vendor collateral that the operator carried here: a folder of files in any form that [`attestation::forms`] reads, read again when it
+//! changes.
 //!
-//! Not trusted: every piece is verified where it is used. A file that is neither is named in the log and left out.
+//! Not trusted: every piece is verified where it is used. A file that is none is named in the log and left out.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
 use attestation::Collateral;
+use attestation::forms::{self, CollateralFile, FileRead, Gathered};
 use protocol::limits;
-use rustls_pki_types::pem::{PemObject, SectionKind};
 
 /// The collateral in use.
 pub struct CollateralFolder {
@@ -63,57 +64,52 @@ fn newest(path: &Path) -> Option<SystemTime> {
 fn read(path: &Path) -> std::io::Result<Collateral> {
     let mut files: Vec<_> = std::fs::read_dir(path)?.collect::<Result<_, _>>()?;
     files.sort_by_key(std::fs::DirEntry::path);
-    let mut collateral = Collateral::default();
+    let mut contents = Vec::new();
     for file in files {
-        if !file.file_type()?.is_file() || file.metadata()?.len() > u64::try_from(limits::REVOCATION_LIST).unwrap_or(u64::MAX) {
+        if !file.file_type()?.is_file() {
             continue;
         }
-        if !add(&mut collateral, &file.path(), &std::fs::read(file.path())?) {
-            tracing::warn!(file = %file.path().display(), "neither certificate nor revocation list; left out");
+        let name = file.file_name().to_string_lossy().into_owned();
+        if file.metadata()?.len() > u64::try_from(limits::COLLATERAL_BUNDLE).unwrap_or(u64::MAX) {
+            tracing::warn!(file = name, "larger than any collateral; left out");
+            continue;
+        }
+        contents.push((name, std::fs::read(file.path())?));
+    }
+    let files: Vec<_> = contents.iter().map(|(name, bytes)| CollateralFile { name, bytes }).collect();
+    let Gathered { pieces, files } = forms::gather(&files);
+    for FileRead { name, read } in files {
+        if let Err(why) = read {
+            tracing::warn!(file = name, %why, "no collateral; left out");
         }
     }
-    Ok(collateral)
-}
-
-/// Adds what a file holds: DER by its ending, PEM by its labels.
-fn add(collateral: &mut Collateral, path: &Path, bytes: &[u8]) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let sections: Vec<_> = <(SectionKind, Vec<u8>) as PemObject>::pem_slice_iter(bytes).filter_map(Result::ok).collect();
-    for (kind, der) in &sections {
-        match kind {
-            SectionKind::Certificate => collateral.certificates.push(der.clone()),
-            SectionKind::Crl => collateral.crls.push(der.clone()),
-            _ => {}
-        }
-    }
-    match ending {
-        _ if !sections.is_empty() => {}
-        "crl" => collateral.crls.push(bytes.to_vec()),
-        "der" | "crt" | "cer" => collateral.certificates.push(bytes.to_vec()),
-        _ => return false,
-    }
-    true
+    Ok(forms::collateral(&pieces))
 }
 
 #[cfg(test)]
 mod tests {
+    use testbed::snp::{Line, SoftPlatform};
+
     use super::*;
 
     #[test]
-    fn a_folder_is_read_by_content_and_ending_and_again_when_it_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.der"), [1]).unwrap();
-        std::fs::write(folder.path().join("b.crl"), [2]).unwrap();
-        std::fs::write(folder.path().join("c.pem"), "-----BEGIN CERTIFICATE-----\nAw==\n-----END CERTIFICATE-----\n").unwrap();
-        std::fs::write(folder.path().join("notes.txt"), "not collateral").unwrap();
+    fn a_folder_is_read_in_every_form_and_again_when_it_changes() {
+        let (folder, platform) = (tempfile::tempdir().unwrap(), SoftPlatform::new(Line::Genoa));
+        let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+        let (vcek, ask, list) = (platform.vcek_der(), platform.ask_der(), platform.crl_der(&[]));
+        write("a.der", &vcek);
+        write("b.crl", &list);
+        let text = protocol::encoding::to_base64(&ask);
+        write("c.pem", format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").as_bytes());
+        write("notes.txt", b"not collateral");
         let collateral = CollateralFolder::open(Some(folder.path().to_owned())).unwrap();
-        assert_eq!((collateral.current().certificates.clone(), collateral.current().crls.clone()), (vec![vec![1], vec![3]], vec![vec![2]]));
+        assert_eq!((collateral.current().certificates.clone(), collateral.current().crls.clone()), (vec![vcek, ask.clone()], vec![list]));
         std::fs::remove_file(folder.path().join("a.der")).unwrap();
         std::fs::File::open(folder.path().join("b.crl"))
             .unwrap()
             .set_modified(SystemTime::now() + std::time::Duration::from_secs(9))
             .unwrap();
-        collateral.refresh();
-        assert_eq!(collateral.current().certificates, vec![vec![3]]);
+        assert!(collateral.refresh() && !collateral.refresh());
+        assert_eq!(collateral.current().certificates, vec![ask]);
     }
 }

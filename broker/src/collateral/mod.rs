@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use attestation::{Anchors, Collateral, Evidence, ProductLine, Rejection, SigningKeyKind, SnpEvidence, VcekName};
+use attestation::{Anchors, Collateral, Evidence, PreparedCollateral, ProductLine, Rejection, SigningKeyKind, SnpEvidence, VcekName};
 use protocol::limits;
 use protocol::time::UnixTime;
 use tokio::sync::Mutex;
 
 pub use folder::CollateralFolder;
+pub(crate) use piece::hex;
 pub(crate) use piece::hex;
 pub use piece::{BadKey, Piece, PieceKey, RawPiece, Vendor};
 
@@ -69,12 +70,11 @@ pub struct CollateralHouse {
     said: std::sync::Mutex<HashMap<PieceKey, UnixTime>>,
 }
 
-#[derive(Default)]
 struct Held {
     /// All but VCEKs, by the text of their keys.
     pieces: BTreeMap<String, Arc<Piece>>,
     floors: BTreeMap<String, u32>,
-    in_use: Arc<Collateral>,
+    in_use: Arc<PreparedCollateral>,
 }
 
 /// Certificates of VCEKs by what the keys are derived from. They stand apart because each guest needs one of them.
@@ -119,18 +119,21 @@ impl CollateralHouse {
         let folder = CollateralFolder::open(folder)?;
         let pieces = store.pieces().await.map_err(|error| error.to_string())?;
         let floors = store.floors().await.map_err(|error| error.to_string())?;
+        let held = Held {
+            pieces: BTreeMap::new(),
+            floors: floors.into_iter().map(|StoredFloor { subject, number }| (subject, number)).collect(),
+            in_use: Arc::new(PreparedCollateral::prepare(Collateral::default(), &anchors)),
+        };
         let house = Self {
             anchors,
             store,
             folder,
             vendors,
-            held: RwLock::default(),
+            held: RwLock::new(held),
             leaves: Leaves::default(),
             keeping: Mutex::default(),
             said: std::sync::Mutex::default(),
         };
-        house.held.write().unwrap_or_else(PoisonError::into_inner).floors =
-            floors.into_iter().map(|StoredFloor { subject, number }| (subject, number)).collect();
         // Authorities stand before what they signed, in the order of keys.
         for stored in pieces {
             let key = stored.key.clone();
@@ -138,6 +141,7 @@ impl CollateralHouse {
                 tracing::warn!(key, %why, "a stored piece of collateral is not used");
             }
         }
+        house.take_in_leaves(at);
         house.rebuild();
         Ok(house)
     }
@@ -153,8 +157,14 @@ impl CollateralHouse {
 
     /// What evidence is verified with, but for the certificates of VCEKs.
     #[must_use]
-    pub fn current(&self) -> Arc<Collateral> {
+    pub fn current(&self) -> Arc<PreparedCollateral> {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).in_use)
+    }
+
+    /// What lies in the folder, as it is.
+    #[must_use]
+    pub fn carried(&self) -> Arc<Collateral> {
+        self.folder.current()
     }
 
     /// The certificates of VCEKs.
@@ -200,7 +210,20 @@ impl CollateralHouse {
     /// Reads the folder again where it changed.
     pub fn refresh(&self) {
         if self.folder.refresh() {
+            self.take_in_leaves(crate::clock::now());
             self.rebuild();
+        }
+    }
+
+    /// The certificates of VCEKs in the folder stand with the others: a bundle may bring hundreds, and evidence needs one.
+    fn take_in_leaves(&self, at: UnixTime) {
+        for bytes in self.folder.current().certificates.iter().cloned() {
+            let Some(name) = VcekName::of_certificate(&bytes) else { continue };
+            let key = PieceKey::Vcek(name);
+            let stored = StoredPiece { key: key.to_string(), bytes, issuer_chain: Vec::new(), fetched_at: at.seconds() };
+            if let Err(why) = self.take_back(stored, at) {
+                tracing::warn!(%key, %why, "a certificate in the collateral folder is not used");
+            }
         }
     }
 
@@ -243,14 +266,14 @@ impl CollateralHouse {
     /// Whether verified evidence may hold what is not held here.
     #[must_use]
     pub fn may_learn(&self, evidence: &Evidence) -> bool {
-        let Evidence::Snp(evidence) = evidence;
+        let Evidence::Snp(evidence) = evidence else { return false };
         VcekName::of_report(&evidence.report).is_some_and(|name| self.leaves.find(&name).is_none())
     }
 
     /// Keeps what a verified guest brought: the certificate of the VCEK that signed its report, which led to the pinned root in
     /// the verification that has just passed. It is found among what came by chip and TCB version, and verified by itself once more.
     pub async fn learn(&self, evidence: &Evidence, at: UnixTime) {
-        let Evidence::Snp(evidence) = evidence;
+        let Evidence::Snp(evidence) = evidence else { return };
         let Some(name) = VcekName::of_report(&evidence.report).filter(|name| self.leaves.find(name).is_none()) else { return };
         let Some(certificate) = evidence.certificates.iter().find(|der| name.is_of(der)) else { return };
         // With the guest's own authorities at hand: here they were verified with the rest.
@@ -394,6 +417,7 @@ impl CollateralHouse {
     /// Puts folder and pieces together.
     fn rebuild(&self) {
         let mut in_use = (*self.folder.current()).clone();
+        in_use.certificates.retain(|der| VcekName::of_certificate(der).is_none());
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         for piece in held.pieces.values() {
             let (list, bytes) = match piece.key {
@@ -405,7 +429,11 @@ impl CollateralHouse {
                 list.push(bytes.clone());
             }
         }
-        held.in_use = Arc::new(in_use);
+        let prepared = PreparedCollateral::prepare(in_use, &self.anchors);
+        for (piece, why) in prepared.problems() {
+            tracing::warn!(piece, %why, "a piece of collateral does not verify; it hurts those alone whom it would have served");
+        }
+        held.in_use = Arc::new(prepared);
     }
 }
 

@@ -8,7 +8,7 @@ use protocol::encoding::Fields;
 use protocol::ids::{Digest, Name, Version};
 use protocol::keys::PublicKey;
 
-use super::{Admitted, LoadError, PolicyInForce, PutError, Record, RevocationList, Trust};
+use super::{Admitted, CalendarInForce, LoadError, PolicyInForce, PutError, Record, RevocationList, Trust};
 use crate::store::StoredDocument;
 
 /// The whole active set.
@@ -22,6 +22,7 @@ pub struct ActiveDocuments {
     records: BTreeMap<(Name, &'static str), BTreeMap<Version, Arc<Record>>>,
     policies: HashMap<(PublicKey, Name), Arc<PolicyInForce>>,
     revocations: HashMap<PublicKey, Arc<RevocationList>>,
+    calendars: HashMap<(PublicKey, Name), Arc<CalendarInForce>>,
 }
 
 impl Default for ActiveDocuments {
@@ -33,6 +34,7 @@ impl Default for ActiveDocuments {
             records: BTreeMap::new(),
             policies: HashMap::new(),
             revocations: HashMap::new(),
+            calendars: HashMap::new(),
         };
         empty.renew_digest();
         empty
@@ -104,6 +106,10 @@ impl ActiveDocuments {
                 let there = self.revocations.get(list.document.signer());
                 there.is_some_and(|there| there.document.digest() == list.document.digest())
             }
+            Admitted::Calendar(calendar) => {
+                let there = self.calendar(calendar.document.signer(), &calendar.document.body().name);
+                there.is_some_and(|there| there.document.digest() == calendar.document.digest())
+            }
         }
     }
 
@@ -119,6 +125,9 @@ impl ActiveDocuments {
             }
             Admitted::Revocations(list) => {
                 self.revocations.insert(*list.document.signer(), list);
+            }
+            Admitted::Calendar(calendar) => {
+                self.calendars.insert((*calendar.document.signer(), calendar.document.body().name.clone()), calendar);
             }
         }
     }
@@ -159,6 +168,17 @@ impl ActiveDocuments {
     /// All policies of this name, whoever signed them.
     pub fn policies<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a Arc<PolicyInForce>> {
         self.policies.values().filter(move |policy| policy.document.body().name == *name)
+    }
+
+    /// The TCB calendar of this name by this authority.
+    #[must_use]
+    pub fn calendar(&self, authority: &PublicKey, name: &Name) -> Option<&Arc<CalendarInForce>> {
+        self.calendars.get(&(*authority, name.clone()))
+    }
+
+    /// All TCB calendars of this name, whoever signed them.
+    pub fn calendars<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = &'a Arc<CalendarInForce>> {
+        self.calendars.values().filter(move |calendar| calendar.document.body().name == *name)
     }
 
     /// The lists of revocations, one an authority.

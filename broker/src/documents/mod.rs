@@ -1,4 +1,4 @@
-//! The documents that the broker obeys: records, policies, revocations, as one immutable set with one digest.
+//! The documents that the broker obeys: records, policies, revocations, TCB calendars, as one immutable set with one digest.
 //!
 //! A change makes a new set; whoever decides holds one set from beginning to end. The set's digest covers every stored byte,
 //! signatures and envelopes included, and every log entry commits to it: whoever edits the store changes the digest, and the
@@ -13,8 +13,8 @@ mod trust;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use policies::Policy;
-use protocol::documents::{PolicyBody, Revocation, RevocationsBody, StatementBody};
+use policies::{Calendar, Policy};
+use protocol::documents::{PolicyBody, Revocation, RevocationsBody, StatementBody, TcbBaselinesBody};
 use protocol::dsse::{Document, SignedDocument};
 use protocol::entries::Event;
 use protocol::envelope::Envelope;
@@ -44,6 +44,15 @@ pub struct PolicyInForce {
     pub document: Document<PolicyBody>,
     /// What its text says.
     pub policy: Policy,
+}
+
+/// A TCB calendar in force.
+#[derive(Debug)]
+pub struct CalendarInForce {
+    /// The document.
+    pub document: Document<TcbBaselinesBody>,
+    /// What it says, ready to be asked.
+    pub calendar: Calendar,
 }
 
 /// The newest list of revocations of one authority.
@@ -86,6 +95,8 @@ pub enum Admitted {
     Policy(Arc<PolicyInForce>),
     /// A list of revocations.
     Revocations(Arc<RevocationList>),
+    /// A TCB calendar.
+    Calendar(Arc<CalendarInForce>),
 }
 
 impl Admitted {
@@ -96,6 +107,7 @@ impl Admitted {
             Self::Record(record) => record.statement.signed(),
             Self::Policy(policy) => policy.document.signed(),
             Self::Revocations(list) => list.document.signed(),
+            Self::Calendar(calendar) => calendar.document.signed(),
         }
     }
 
@@ -106,6 +118,7 @@ impl Admitted {
             Self::Record(record) => record.statement.digest(),
             Self::Policy(policy) => policy.document.digest(),
             Self::Revocations(list) => list.document.digest(),
+            Self::Calendar(calendar) => calendar.document.digest(),
         }
     }
 
@@ -117,6 +130,7 @@ impl Admitted {
             Self::Record(record) => Place::of_record(record.statement.body()),
             Self::Policy(policy) => Place::of_policy(policy.document.body(), key),
             Self::Revocations(list) => Place::of_revocations(list.document.body(), key),
+            Self::Calendar(calendar) => Place::of_calendar(calendar.document.body(), key),
         }
     }
 
@@ -125,7 +139,7 @@ impl Admitted {
     pub fn to_stored(&self) -> StoredDocument {
         let envelope = match self {
             Self::Record(record) => serde_json::to_vec(&record.envelope).ok(),
-            Self::Policy(_) | Self::Revocations(_) => None,
+            Self::Policy(_) | Self::Revocations(_) | Self::Calendar(_) => None,
         };
         StoredDocument { slot: self.place().slot, signed: self.signed().to_json(), envelope }
     }
@@ -149,6 +163,11 @@ impl Admitted {
                 let revoked = u64::try_from(body.revoked.len()).unwrap_or(u64::MAX);
                 let (document, authority) = (*list.document.digest(), *list.document.signer());
                 Event::RevocationsPut { version: body.version, document, authority, revoked }
+            }
+            Self::Calendar(calendar) => {
+                let body = calendar.document.body();
+                let (name, version) = (body.name.clone(), body.version);
+                Event::TcbBaselinesPut { name, version, document: *calendar.document.digest(), authority: *calendar.document.signer() }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Where a document belongs: what it is a version of, and the slot of the store that it takes.
 
-use protocol::documents::{PolicyBody, RevocationsBody, StatementBody};
+use protocol::documents::{PolicyBody, RevocationsBody, StatementBody, TcbBaselinesBody};
 use protocol::dsse::{Body, SignedDocument};
 use protocol::ids::Version;
 use protocol::keys::KeyId;
@@ -39,6 +39,13 @@ impl Place {
         Self { slot: subject.clone(), subject, version: body.version }
     }
 
+    /// Of a TCB calendar. Each authority has calendars of its own, whatever their names.
+    #[must_use]
+    pub fn of_calendar(body: &TcbBaselinesBody, authority: KeyId) -> Self {
+        let subject = format!("tcb-baselines/{authority}/{}", body.name);
+        Self { slot: subject.clone(), subject, version: body.version }
+    }
+
     /// Of a stored document whose signer nobody vouches for any more. `None` where it is no document of ours.
     pub(super) fn claimed(signed: &SignedDocument) -> Option<Self> {
         let key = signed.signatures[0].keyid;
@@ -47,6 +54,7 @@ impl Place {
             StatementBody::PAYLOAD_TYPE => serde_json::from_slice(payload).ok().map(|body| Self::of_record(&body)),
             PolicyBody::PAYLOAD_TYPE => serde_json::from_slice(payload).ok().map(|body| Self::of_policy(&body, key)),
             RevocationsBody::PAYLOAD_TYPE => serde_json::from_slice(payload).ok().map(|body| Self::of_revocations(&body, key)),
+            TcbBaselinesBody::PAYLOAD_TYPE => serde_json::from_slice(payload).ok().map(|body| Self::of_calendar(&body, key)),
             _ => None,
         }
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use policies::Policy;
-use protocol::documents::{PolicyBody, RevocationsBody, StatementBody};
+use policies::{Calendar, Policy};
+use protocol::collateral::CollateralBundleBody;
+use protocol::documents::{PolicyBody, RevocationsBody, StatementBody, TcbBaselinesBody};
 use protocol::dsse::{Body, Document, DocumentError, SignedDocument};
 use protocol::envelope::RecordFile;
 use protocol::ids::{AnchorClass, Name};
 use protocol::keys::PublicKey;
 
-use super::{Admitted, LoadError, Place, PolicyInForce, PutError, Record, RevocationList};
+use super::{Admitted, CalendarInForce, LoadError, Place, PolicyInForce, PutError, Record, RevocationList};
 use crate::config::{Config, Signer};
 use crate::store::StoredDocument;
 
@@ -73,6 +74,26 @@ impl Trust {
         Ok(Admitted::Revocations(Arc::new(RevocationList::new(document, signer.clone()))))
     }
 
+    /// Admits a bundle of collateral: carried by an authority. What it carries is verified piece by piece.
+    ///
+    /// # Errors
+    /// [`PutError::Document`].
+    pub fn collateral(&self, signed: &SignedDocument) -> Result<Document<CollateralBundleBody>, PutError> {
+        Ok(authenticate(signed, &self.authorities)?.0)
+    }
+
+    /// Admits a TCB calendar: signature, installation, name.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub fn calendar(&self, signed: &SignedDocument) -> Result<Admitted, PutError> {
+        let (document, signer) = authenticate::<TcbBaselinesBody>(signed, &self.authorities)?;
+        self.same_installation(document.body().installation)?;
+        covered(signer, &document.body().name)?;
+        let calendar = Calendar::new(&document);
+        Ok(Admitted::Calendar(Arc::new(CalendarInForce { document, calendar })))
+    }
+
     fn same_installation(&self, found: PublicKey) -> Result<(), PutError> {
         if found == self.installation { Ok(()) } else { Err(PutError::Installation { expected: self.installation, found }) }
     }
@@ -90,6 +111,7 @@ impl Trust {
             }
             (PolicyBody::PAYLOAD_TYPE, None) => self.policy(&signed),
             (RevocationsBody::PAYLOAD_TYPE, None) => self.revocations(&signed),
+            (TcbBaselinesBody::PAYLOAD_TYPE, None) => self.calendar(&signed),
             _ => return Err(damaged()),
         };
         match &admitted {

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::admin::RecordSummary;
-use protocol::documents::{PolicyBody, RevocationsBody};
+use protocol::documents::{PolicyBody, RevocationsBody, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::encoding::sha256;
 use protocol::envelope::RecordFile;
@@ -77,6 +77,16 @@ pub async fn put_revocations(State(broker): State<Arc<Broker>>, body: Result<Byt
     put(&broker, "revocations", admitted).await
 }
 
+pub async fn put_calendar(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return no_body(&rejection).into_response(),
+    };
+    let signed = SignedDocument::parse::<TcbBaselinesBody>(&body).map_err(PutError::from);
+    let admitted = signed.and_then(|signed| broker.trust.calendar(&signed));
+    put(&broker, "tcb-baselines", admitted).await
+}
+
 async fn put(broker: &Broker, kind: &'static str, admitted: Result<Admitted, PutError>) -> Response {
     let result = match admitted {
         Ok(admitted) => broker.ledger.put(admitted).await,
@@ -88,15 +98,18 @@ async fn put(broker: &Broker, kind: &'static str, admitted: Result<Admitted, Put
             tracing::info!(kind, document = %accepted.document, entry = accepted.entry, "document put in force");
             (StatusCode::CREATED, Json(accepted)).into_response()
         }
-        Err(PutFailed::Refused(error)) => {
-            let (status, code) = put_error(&error);
-            Refusal::new(status, code, "the document was not put in force").detail(error.to_string()).into_response()
-        }
+        Err(PutFailed::Refused(error)) => refused(&error),
         Err(PutFailed::Record(error)) => {
             tracing::error!(%error, "a document could not be recorded");
             refuse(503, "not-recorded", "the document could not be recorded, so it is not in force")
         }
     }
+}
+
+/// A document that is not taken, and why.
+pub(super) fn refused(error: &PutError) -> Response {
+    let (status, code) = put_error(error);
+    Refusal::new(status, code, "the document was not put in force").detail(error.to_string()).into_response()
 }
 
 /// One table from error to status and code.
@@ -142,6 +155,17 @@ pub async fn policy(State(broker): State<Arc<Broker>>, Path(name): Path<String>)
         (Some(policy), None) => Json(policy.document.signed()).into_response(),
         (None, _) => refuse(404, "policy-unknown", "no such policy"),
         (Some(_), Some(_)) => refuse(409, "policy-ambiguous", "several authorities put a policy of this name"),
+    }
+}
+
+pub async fn calendar(State(broker): State<Arc<Broker>>, Path(name): Path<String>) -> Response {
+    let Ok(name) = name.parse::<Name>() else { return refuse(404, "calendar-unknown", "no such TCB calendar") };
+    let documents = broker.ledger.published().documents;
+    let mut calendars = documents.calendars(&name);
+    match (calendars.next(), calendars.next()) {
+        (Some(calendar), None) => Json(calendar.document.signed()).into_response(),
+        (None, _) => refuse(404, "calendar-unknown", "no such TCB calendar"),
+        (Some(_), Some(_)) => refuse(409, "calendar-ambiguous", "several authorities put a TCB calendar of this name"),
     }
 }
 

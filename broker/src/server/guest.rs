@@ -154,6 +154,7 @@ fn learn(broker: &Arc<Broker>, guest: &HeldGuest) {
 fn answer(broker: &Broker, recorded: Recorded, guest: HeldGuest) -> Result<SealedGrant, Refusal> {
     let purpose = recorded.verdicts.purpose;
     let decision = recorded.verdicts.id;
+    broker.sightings.note(&recorded.verdicts);
     for item in &recorded.verdicts.items {
         let reason = item.failed().next().map_or("", |check| check.code);
         let outcome = match (item.permit.is_some(), purpose) {

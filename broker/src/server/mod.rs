@@ -3,11 +3,12 @@
 //! | route | for |
 //! | --- | --- |
 //! | `POST /v1/challenge`, `POST /v1/release`, `GET /v1/installation` | guests |
-//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/decisions` | operators and publishers, by token |
+//! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/tcb-baselines`, `/v1/decisions`, `/v1/collateral` | operators and publishers, by token |
 //! | `GET /log/checkpoint`, `GET /log/tile/…` | monitors: tlog-tiles |
 //! | `GET /healthz`, `GET /readyz`, `GET /metrics` | the platform |
 
 mod admin;
+mod collateral;
 mod guest;
 pub mod listen;
 mod monitor;
@@ -34,6 +35,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::chains::Chains;
+use crate::clock;
 use crate::collateral::CollateralHouse;
 use crate::config::Limits;
 use crate::custody::Keys;
@@ -43,6 +45,7 @@ use crate::guests::Guests;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rejections::Rejections;
+use crate::sightings::Sightings;
 use crate::store::Store;
 use problem::{Refusal, refuse};
 
@@ -76,6 +79,8 @@ pub struct Broker {
     pub store: Arc<dyn Store>,
     /// Requests that proved nothing.
     pub rejections: Rejections,
+    /// Platforms seen lately.
+    pub sightings: Sightings,
     /// Counters.
     pub metrics: Metrics,
     /// Limits on callers.
@@ -135,6 +140,7 @@ impl Broker {
             ledger,
             store,
             rejections,
+            sightings: Sightings::new(clock::now()),
             metrics,
             limits,
             token,
@@ -181,13 +187,21 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/policies", put(admin::put_policy))
         .route("/v1/policies/{*name}", get(admin::policy))
         .route("/v1/revocations", put(admin::put_revocations).get(admin::revocations))
+        .route("/v1/tcb-baselines", put(admin::put_calendar))
+        .route("/v1/tcb-baselines/{*name}", get(admin::calendar))
         .route("/v1/decisions/{id}", get(admin::decision))
         .layer(DefaultBodyLimit::max(2 * limits::DOCUMENT))
+        .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
+    let collateral = Router::new()
+        .route("/v1/collateral", put(collateral::put).get(collateral::held))
+        .route("/v1/collateral/forecast", get(collateral::forecast))
+        .layer(DefaultBodyLimit::max(limits::COLLATERAL_BUNDLE))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), admin::authorised));
     Router::new()
         .merge(public)
         .merge(log)
         .merge(admin)
+        .merge(collateral)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(monitor::ready))
         .route("/metrics", get(monitor::metrics))

@@ -3,6 +3,7 @@
 
 use broker::clock;
 use broker::decision::Rejection;
+use broker::server::Broker;
 use protocol::challenge::ChallengeError;
 use protocol::documents::{Kind, StatementBody};
 use protocol::dsse::SignedDocument;
@@ -12,6 +13,7 @@ use protocol::envelope::{Envelope, RecordFile, Wrapped, write_record};
 use protocol::hpke::{self, RecipientSecret};
 use protocol::ids::{AnchorClass, Digest, Platform, Role};
 use protocol::messages::{EvidenceMessage, Item, ItemOutcome, Outcome, ReleaseRequest};
+use protocol::time::UnixTime;
 use testbed::snp::GuestShape;
 
 use crate::house::*;
@@ -45,6 +47,34 @@ async fn record_revoked() {
     assert_eq!(asked().await, "record-revoked");
     broker.ledger.put(house.revocations(4, &[])).await.unwrap();
     assert_eq!(asked().await, "", "the newest list is the complete one");
+}
+
+#[tokio::test]
+async fn tcb_calendar() {
+    let house = House::with_llama().await;
+    let broker = house.open().await;
+    let asked = async |broker: &Broker| codes(&ask(broker, &Guest::default()).await.items[0]).join(",");
+    let dated = house.trust.policy(&policy_document(&authority(), "acme/strict", 2, &dated_policy())).unwrap();
+    broker.ledger.put(dated).await.unwrap();
+    let without = "snp-tcb-calendar,snp-tcb-committed,snp-tcb-reported,snp-tcb-launch";
+    assert_eq!(asked(&broker).await, without, "no calendar");
+    let days_ago = |days: u64| UnixTime::from_seconds(clock::now().seconds() - days * 86400);
+    let mut trust = house.trust.clone();
+    trust.authorities[1].names = vec!["*".to_owned()];
+    let theirs = trust.calendar(&calendar_document(&other_authority(), "acme/amd", 1, &[(days_ago(90), 88)])).unwrap();
+    broker.ledger.put(theirs).await.unwrap();
+    assert_eq!(asked(&broker).await, without, "of the same name, by another authority than the policy's");
+    let own = |number, baselines: &[(UnixTime, u8)]| {
+        house.trust.calendar(&calendar_document(&authority(), "acme/amd", number, baselines)).unwrap()
+    };
+    broker.ledger.put(own(1, &[(days_ago(90), 88), (days_ago(29), 89)])).await.unwrap();
+    assert_eq!(asked(&broker).await, "", "the newer baseline's grace is not over");
+    broker.ledger.put(own(2, &[(days_ago(90), 88), (days_ago(31), 89)])).await.unwrap();
+    assert_eq!(asked(&broker).await, "snp-tcb-committed,snp-tcb-reported,snp-tcb-launch");
+    broker.ledger.put(own(3, &[(days_ago(90), 88)])).await.unwrap();
+    drop(broker);
+    let broker = house.open().await;
+    assert_eq!(asked(&broker).await, "", "a calendar is there again after a restart");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use protocol::dsse::{DocumentError, SignedDocument};
 use protocol::envelope::{Draft, RecordFile, write_record};
 use protocol::ids::AnchorClass;
 use protocol::keys::SigningKey;
+use protocol::time::UnixTime;
 
 use crate::house::*;
 
@@ -100,6 +101,20 @@ async fn revocations_join_by_an_authority_of_this_installation() {
     assert!(matches!(stranger, Err(PutError::Document(DocumentError::UnknownSigner { .. }))));
 }
 
+#[tokio::test]
+async fn a_tcb_calendar_joins_by_an_authority_for_its_own_names_and_only_as_a_calendar() {
+    let house = House::new().await;
+    let at = UnixTime::from_seconds(0);
+    let put = |document: &SignedDocument| house.trust.calendar(document).map(drop);
+    assert_eq!(put(&calendar_document(&authority(), "acme/amd", 1, &[(at, 88)])), Ok(()));
+    let not_covered = PutError::Name { signer: *other_authority().public(), found: name("acme/amd") };
+    assert_eq!(put(&calendar_document(&other_authority(), "acme/amd", 1, &[(at, 88)])), Err(not_covered));
+    let publisher_s = put(&calendar_document(&publisher(), "acme/amd", 1, &[(at, 88)]));
+    assert!(matches!(publisher_s, Err(PutError::Document(DocumentError::UnknownSigner { .. }))));
+    let policy_s = put(&policy_document(&authority(), "acme/amd", 1, &policy()));
+    assert!(matches!(policy_s, Err(PutError::Document(DocumentError::WrongType { .. }))));
+}
+
 async fn put(broker: &broker::server::Broker, admitted: Admitted) -> Result<(), PutError> {
     match broker.ledger.put(admitted).await {
         Ok(_) => Ok(()),
@@ -127,6 +142,14 @@ async fn versions_only_grow() {
     assert_eq!(put(&broker, policy(4)).await, old(5, 4));
     let theirs = policy_document(&other_authority(), "other/strict", 1, &crate::house::policy());
     assert_eq!(put(&broker, house.trust.policy(&theirs).unwrap()).await, Ok(()), "another authority");
+
+    let calendar = |number| {
+        let baselines = [(UnixTime::from_seconds(0), 88)];
+        house.trust.calendar(&calendar_document(&authority(), "acme/amd", number, &baselines)).unwrap()
+    };
+    assert_eq!(put(&broker, calendar(2)).await, Ok(()));
+    assert_eq!(put(&broker, calendar(2)).await, Err(PutError::Unchanged));
+    assert_eq!(put(&broker, calendar(1)).await, old(2, 1), "a baseline is not undone by an older calendar");
 
     assert_eq!(put(&broker, house.revocations(2, &[("acme/llama", None)])).await, Ok(()));
     assert_eq!(put(&broker, house.revocations(1, &[])).await, old(2, 1), "a revocation is not undone by an older list");

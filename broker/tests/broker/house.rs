@@ -19,7 +19,7 @@ use broker::release::release;
 use broker::server::{Broker, Parts};
 use broker::store::Store;
 use broker::store::sqlite::SqliteStore;
-use protocol::documents::{Kind, PolicyBody, Revocation, RevocationsBody};
+use protocol::documents::{BaselineProduct, Kind, PolicyBody, Revocation, RevocationsBody, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::envelope::{Draft, RecordFile, write_record};
 use protocol::hpke::{RecipientKey, RecipientSecret};
@@ -251,6 +251,28 @@ pub fn revocation_document(authority: &SigningKey, number: u64, revoked: &[(&str
     };
     let revoked = revoked.iter().map(entry).collect();
     SignedDocument::sign(&RevocationsBody { installation: *root().public(), version: version(number), revoked }, authority).unwrap()
+}
+
+/// A TCB calendar of the Genoa line: each baseline a time and its microcode.
+pub fn calendar_document(authority: &SigningKey, calendar: &str, number: u64, baselines: &[(UnixTime, u8)]) -> SignedDocument {
+    let baseline = |&(published, microcode): &(UnixTime, u8)| TcbBaseline {
+        product: BaselineProduct::Genoa,
+        published,
+        fmc: None,
+        bootloader: 10,
+        tee: 0,
+        snp: 27,
+        microcode,
+    };
+    let baselines = baselines.iter().map(baseline).collect();
+    let body = TcbBaselinesBody { installation: *root().public(), name: name(calendar), version: version(number), baselines };
+    SignedDocument::sign(&body, authority).unwrap()
+}
+
+/// The policy, with its minimum from the calendar `acme/amd`.
+pub fn dated_policy() -> String {
+    let fixed = "minimum-tcb = { bootloader = 10, tee = 0, snp = 27, microcode = 88 }";
+    policy().replace(fixed, "minimum-tcb = \"calendar\"\ngrace = \"30 days\"").replace("vmpl = [0]", "vmpl = [0]\ncalendar = \"acme/amd\"")
 }
 
 /// A guest with its keys.

@@ -20,6 +20,7 @@ use protocol::limits;
 use protocol::log::tiles::{TileKind, decode_bundle};
 use protocol::log::{MemoryTree, TilePath, VerifiedCheckpoint, leaf_hash, tree};
 use protocol::messages::{ChallengeAnswer, EvidenceMessage, InstallationAnswer, ItemOutcome, Problem, ReleaseAnswer, ReleaseRequest};
+use protocol::time::UnixTime;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,7 +74,7 @@ impl Served {
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, None, body)).await
     }
 
-    async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+    pub async fn admin(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let token = broker::custody::read_token(&self.house.data()).unwrap();
         over(TcpStream::connect(self.address).await.unwrap(), request(method, path, Some(&token), body)).await
     }
@@ -257,7 +258,13 @@ async fn unknown_routes_and_methods_are_problems() {
 #[tokio::test]
 async fn administration_needs_the_token() {
     let served = served().await;
-    let routes = [("GET", "/v1/records"), ("PUT", "/v1/policies"), ("GET", "/v1/revocations"), ("GET", "/v1/decisions/x")];
+    let routes = [
+        ("GET", "/v1/records"),
+        ("PUT", "/v1/policies"),
+        ("GET", "/v1/revocations"),
+        ("GET", "/v1/tcb-baselines/x"),
+        ("GET", "/v1/decisions/x"),
+    ];
     for (method, path) in routes {
         let answer = served.call(method, path, vec![]).await;
         problem(&answer, 401, "admin-token");
@@ -289,6 +296,14 @@ async fn documents_are_put_listed_and_refused_by_name() {
     let same = policy_document(&authority(), "acme/strict", 1, &policy()).to_json();
     problem(&put("policies", same).await, 409, "already-in-force");
     problem(&put("policies", policy_document(&authority(), "acme/strict", 2, "format = 2").to_json()).await, 422, "policy-form");
+    let baselines = [(UnixTime::from_seconds(0), 88)];
+    assert_eq!(put("tcb-baselines", calendar_document(&authority(), "acme/amd", 1, &baselines).to_json()).await.status(), 201);
+    let same = calendar_document(&authority(), "acme/amd", 1, &baselines).to_json();
+    problem(&put("tcb-baselines", same).await, 409, "already-in-force");
+    let calendar = served.admin("GET", "/v1/tcb-baselines/acme/amd", vec![]).await;
+    let calendar: SignedDocument = serde_json::from_slice(calendar.body()).unwrap();
+    assert_eq!(calendar.signatures[0].keyid, authority().public().id());
+    problem(&served.admin("GET", "/v1/tcb-baselines/acme/none", vec![]).await, 404, "calendar-unknown");
     assert_eq!(put("revocations", revocation_document(&authority(), 1, &[("acme/new", None)]).to_json()).await.status(), 201);
 
     let listed: Vec<RecordSummary> = serde_json::from_slice(served.admin("GET", "/v1/records", vec![]).await.body()).unwrap();

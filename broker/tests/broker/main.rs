@@ -1,5 +1,6 @@
 //! The broker as one: a real store, a real log, guests that really attest on a soft platform under test roots.
 
+mod carried;
 mod decisions;
 mod documents;
 mod exchange;

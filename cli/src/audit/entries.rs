@@ -23,7 +23,9 @@ fn describe(event: &Event, console: &Console<'_>) -> String {
         Event::Started { version } => format!("started, version {version}"),
         Event::RecordPut { name, version, publisher, .. } => format!("record {name} version {version} by {publisher}"),
         Event::PolicyPut { name, version, authority, .. } => format!("policy {name} version {version} by {authority}"),
+        Event::TcbBaselinesPut { name, version, authority, .. } => format!("TCB calendar {name} version {version}, by {authority}"),
         Event::RevocationsPut { version, revoked, authority, .. } => format!("revocations {version}: {revoked} revoked, by {authority}"),
+        Event::CollateralImported { pieces, authority, .. } => format!("collateral imported: {pieces} pieces, by {authority}"),
         Event::Decision { decision, purpose, items, .. } => {
             let purpose = match purpose {
                 Purpose::Release => "decision",

@@ -26,7 +26,7 @@ pub(super) struct Audit {
     pub(super) refused: usize,
     /// Requests that were rejected before anything was verified.
     pub(super) rejected: u64,
-    /// Records, policies and lists of revocations that were put.
+    /// Records, policies, lists of revocations and TCB calendars that were put.
     pub(super) documents: usize,
     /// Starts of a broker process.
     pub(super) starts: usize,
@@ -37,9 +37,11 @@ impl Audit {
         self.first.get_or_insert(at);
         self.last = Some(at);
         match event {
-            Event::Initialised {} => {}
+            Event::Initialised {} | Event::CollateralImported { .. } => {}
             Event::Started { .. } => self.starts += 1,
-            Event::RecordPut { .. } | Event::PolicyPut { .. } | Event::RevocationsPut { .. } => self.documents += 1,
+            Event::RecordPut { .. } | Event::PolicyPut { .. } | Event::RevocationsPut { .. } | Event::TcbBaselinesPut { .. } => {
+                self.documents += 1;
+            }
             Event::Decision { items, .. } => {
                 self.decisions += 1;
                 let permitted = items.iter().filter(|item| item.verdict == Verdict::Permitted).count();

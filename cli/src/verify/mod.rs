@@ -2,24 +2,29 @@
 //!
 //! It needs no network and no broker, and it releases nothing: what comes out is data.
 
-mod pem;
+mod tdx;
 mod text;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use attestation::{Anchors, BadAnchor, Collateral, Evidence, GenuineEvidence, ProductLine, Rejected, ReportDataRule, SnpEvidence};
+use attestation::{
+    Anchors, Collateral, Evidence, GenuineEvidence, Lapsed, PreparedCollateral, Rejected, ReportDataRule, SnpEvidence, TdxEvidence,
+    VcekName, forms,
+};
 use clap::Args;
 use policies::{Policy, PolicyError};
 use protocol::ids::AnchorClass;
 use protocol::limits;
 use protocol::time::UnixTime;
 
+use crate::anchors::{self, AnchorsError};
+use crate::collateral::forms::{self as collateral, FormsError};
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, FileError};
+use crate::pem::{self, Content, PemError};
 use crate::{clock, failure::Exit};
-use pem::{Content, PemError};
 use verdict::{PolicyVerdict, Verdict};
 
 /// The largest file of evidence that is read (bytes). Longer than a report with its largest table, so that what is too long is judged, and judged as that.
@@ -27,9 +32,10 @@ const EVIDENCE: usize = 1024 * 1024;
 
 /// Judge evidence offline: is it genuine, and what does it say?
 ///
-/// FILE is an AMD SEV-SNP attestation report of 1184 bytes, or a report with the host's certificate table behind it.
-/// Every step is listed with what it compared. AMD's root certificates are compiled in, and so are its intermediates
-/// (ASK, ASVK): the certificate of the chip (VCEK) or of the cloud provider (VLEK) is what must come with the report.
+/// FILE is an AMD SEV-SNP attestation report of 1184 bytes, or a report with the host's certificate table behind it; or an
+/// Intel TDX quote of version 4 or 5. Every step is listed with what it compared. The vendors' root certificates are compiled
+/// in, and so are AMD's intermediates (ASK, ASVK). A report needs the certificate of the chip (VCEK) or of the cloud provider
+/// (VLEK); a quote brings its own, and needs Intel's collateral.
 #[derive(Args)]
 #[command(after_long_help = "\
 Exit codes:
@@ -43,10 +49,12 @@ Examples:
     portcullis verify report.bin --cert vcek.der
   With the host's certificate table and AMD's revocation list:
     portcullis verify report.bin --cert-table table.bin --crl milan.crl
+  A TDX quote with its event log, and collateral as it was fetched or carried:
+    portcullis verify quote.bin --collateral ./from-intel --event-log ccel.bin
   As of a past day, against a policy, for a program to read:
     portcullis verify report.bin --cert chain.pem --at 2026-03-01T00:00:00Z --policy inference.toml --json")]
 pub(crate) struct Verify {
-    /// The report, or the report followed by its certificate table; `-` is standard input
+    /// The report, or the report followed by its certificate table; or the quote; `-` is standard input
     file: PathBuf,
 
     /// A certificate that came with the evidence, DER or PEM; a PEM file may hold several
@@ -61,7 +69,15 @@ pub(crate) struct Verify {
     #[arg(long = "crl", value_name = "FILE")]
     crls: Vec<PathBuf>,
 
-    /// Judge under these test roots (PEM of self-signed ARKs) instead of the vendor's
+    /// Collateral: a file or folder in any form that `collateral show` reads
+    #[arg(long = "collateral", value_name = "PATH")]
+    collateral: Vec<PathBuf>,
+
+    /// The event log (CCEL) that came with a quote
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
+
+    /// Judge under these test roots (PEM of self-signed ARKs, or of an Intel SGX Root CA) instead of the vendors'
     #[arg(long, value_name = "FILE")]
     anchors: Option<PathBuf>,
 
@@ -103,14 +119,24 @@ pub(crate) enum VerifyError {
         /// The evidence.
         path: PathBuf,
     },
-    /// A root that is none.
-    #[error("{path}: {error}", path = path.display())]
-    Anchors {
-        /// The file of roots.
+    /// Collateral.
+    #[error(transparent)]
+    Forms(#[from] FormsError),
+    /// An argument for another kind of evidence.
+    #[error("{path} is {what}; {argument} goes with {other}", path = path.display())]
+    OtherKind {
+        /// The evidence.
         path: PathBuf,
-        /// What is wrong with it.
-        error: BadAnchor,
+        /// What it is.
+        what: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// What that goes with.
+        other: &'static str,
     },
+    /// The roots.
+    #[error(transparent)]
+    Anchors(#[from] AnchorsError),
     /// A policy that is none.
     #[error("{path}: {error}", path = path.display())]
     Policy {
@@ -126,27 +152,29 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::File(error) => error.into(),
             VerifyError::Pem(error) => error.into(),
+            VerifyError::Anchors(error) => error.into(),
+            VerifyError::Forms(error) => error.into(),
+            VerifyError::OtherKind { .. } => Self::usage(error),
             VerifyError::Policy { error: ref inner, .. } => {
                 let hint = inner.hint();
                 Self::usage(error).hint(hint)
             }
             VerifyError::TwoTables { .. } => Self::usage(error).hint("a report alone has exactly 1184 bytes"),
-            VerifyError::Anchors { .. } => {
-                Self::usage(error).hint("test roots are self-signed certificates named ARK-Milan, ARK-Genoa or ARK-Turin")
-            }
         }
     }
 }
 
 impl Verify {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Outcome {
-        let anchors = self.anchors.as_deref().map_or_else(|| Ok(Anchors::vendor()), test_anchors)?;
+        let anchors = anchors::read(self.anchors.as_deref())?;
         let policy = self.policy.as_deref().map(read_policy).transpose()?;
         let at = self.at.unwrap_or_else(clock::now);
         if anchors.class() == AnchorClass::Test {
             console.warning("TEST ROOTS: this verdict says nothing about any real processor");
         }
-        let judged = self.judge(&anchors, at)?;
+        // Without a policy nobody says how old collateral may be: it has to be in force.
+        let lapsed = if policy.is_some() { Lapsed::Claimed } else { Lapsed::Rejected };
+        let judged = self.judge(&anchors, lapsed, at)?;
         let verdict = Verdict::new(anchors.class(), at, judged, policy.as_ref());
         if self.json {
             console.json(&verdict);
@@ -157,59 +185,79 @@ impl Verify {
     }
 
     /// Reads evidence and collateral and judges them.
-    fn judge(&self, anchors: &Anchors, at: UnixTime) -> Result<Result<GenuineEvidence, Rejected>, VerifyError> {
-        let (report, table) = self.evidence()?;
-        let mut certificates = Vec::new();
-        for path in &self.certificates {
-            certificates.append(&mut pem::read(path, Content::Certificates)?);
-        }
-        let mut collateral = Collateral::default();
+    fn judge(&self, anchors: &Anchors, lapsed: Lapsed, at: UnixTime) -> Result<Result<GenuineEvidence, Rejected>, VerifyError> {
+        let bytes = files::read(&self.file, "evidence", EVIDENCE)?;
+        let mut collateral = self.collateral()?;
+        let evidence = if is_td_quote(&bytes) {
+            Evidence::Tdx(self.quote(bytes.to_vec())?)
+        } else {
+            match self.report(&bytes, &mut collateral)? {
+                Ok(report) => Evidence::Snp(report),
+                Err(rejected) => return Ok(Err(rejected)),
+            }
+        };
+        let expected = self.report_data.map_or(ReportDataRule::NotCompared, ReportDataRule::Exactly);
+        let prepared = PreparedCollateral::prepare(collateral, anchors);
+        Ok(attestation::judge_with_steps(&evidence, &prepared, anchors, expected, lapsed, at))
+    }
+
+    fn collateral(&self) -> Result<Collateral, VerifyError> {
+        let found = collateral::read(&self.collateral, None)?;
+        let mut collateral = forms::collateral(&found.pieces);
         for path in &self.crls {
             collateral.crls.append(&mut pem::read(path, Content::RevocationLists)?);
         }
-        let mut evidence = match SnpEvidence::from_certificate_table(report, &table) {
-            Ok(evidence) => evidence,
-            Err(rejection) => return Ok(Err(Rejected { rejection, passed: Vec::new() })),
-        };
-        evidence.certificates.append(&mut certificates);
-        let expected = self.report_data.map_or(ReportDataRule::NotCompared, ReportDataRule::Exactly);
-        Ok(attestation::judge_with_steps(&Evidence::Snp(evidence), &collateral, anchors, expected, at))
+        Ok(collateral)
     }
 
-    /// The report and the certificate table beside it, empty where there is none.
-    fn evidence(&self) -> Result<(Vec<u8>, Vec<u8>), VerifyError> {
-        let bytes = files::read(&self.file, "evidence", EVIDENCE)?;
+    /// A TD quote and its event log.
+    fn quote(&self, quote: Vec<u8>) -> Result<TdxEvidence, VerifyError> {
+        let snp =
+            [("--cert", !self.certificates.is_empty()), ("--cert-table", self.cert_table.is_some()), ("--crl", !self.crls.is_empty())];
+        if let Some((argument, _)) = snp.into_iter().find(|(_, given)| *given) {
+            return Err(VerifyError::OtherKind { path: self.file.clone(), what: "a TD quote", argument, other: "an SNP report" });
+        }
+        let log = self.event_log.as_deref().map(|path| files::read(path, "an event log", EVIDENCE)).transpose()?;
+        Ok(TdxEvidence { quote, event_log: log.map(|log| log.to_vec()) })
+    }
+
+    /// An SNP report, and the certificates that came with it or that the collateral has for it.
+    fn report(&self, bytes: &[u8], collateral: &mut Collateral) -> Result<Result<SnpEvidence, Rejected>, VerifyError> {
+        if self.event_log.is_some() {
+            let (what, argument, other) = ("no TD quote", "--event-log", "a TD quote");
+            return Err(VerifyError::OtherKind { path: self.file.clone(), what, argument, other });
+        }
         let (report, table) = bytes.split_at(bytes.len().min(limits::SNP_REPORT));
         let table = match &self.cert_table {
             None => table.to_vec(),
             Some(_) if !table.is_empty() => return Err(VerifyError::TwoTables { path: self.file.clone() }),
             Some(path) => files::read(path, "a certificate table", EVIDENCE)?.to_vec(),
         };
-        Ok((report.to_vec(), table))
-    }
-}
-
-/// Reads test roots. Which line each stands for is what its own name says.
-fn test_anchors(path: &Path) -> Result<Anchors, VerifyError> {
-    let refuse = |error| VerifyError::Anchors { path: path.to_owned(), error };
-    let mut arks = Vec::new();
-    for der in pem::read(path, Content::Certificates)? {
-        arks.push((line_of(&der).map_err(refuse)?, der));
-    }
-    Anchors::test(arks).map_err(refuse)
-}
-
-/// The line whose root this is: the one that it passes as. Where there is none, the refusal that is not merely about another line's name.
-fn line_of(der: &[u8]) -> Result<ProductLine, BadAnchor> {
-    let mut refused = BadAnchor::None;
-    for line in ProductLine::ALL {
-        match Anchors::test(vec![(line, der.to_vec())]) {
-            Ok(_) => return Ok(line),
-            Err(error) if matches!(refused, BadAnchor::None | BadAnchor::Name { .. }) => refused = error,
-            Err(_) => {}
+        let mut certificates = Vec::new();
+        for path in &self.certificates {
+            certificates.append(&mut pem::read(path, Content::Certificates)?);
         }
+        let mut evidence = match SnpEvidence::from_certificate_table(report.to_vec(), &table) {
+            Ok(evidence) => evidence,
+            Err(rejection) => return Ok(Err(Rejected { rejection, passed: Vec::new() })),
+        };
+        evidence.certificates.append(&mut certificates);
+        // A bundle may hold the certificates of many chips: only this one's goes in.
+        let (leaves, authorities): (Vec<_>, Vec<_>) = collateral.certificates.drain(..).partition(|der| forms::is_of_a_chip(der));
+        collateral.certificates = authorities;
+        let chip = VcekName::of_report(report);
+        evidence.certificates.extend(leaves.into_iter().filter(|der| chip.is_none_or(|chip| chip.is_of(der))).take(LEAVES));
+        Ok(Ok(evidence))
     }
-    Err(refused)
+}
+
+/// Certificates of chips that are tried where the report does not name its chip.
+const LEAVES: usize = limits::CERTIFICATES / 2;
+
+/// Whether bytes begin as a TD quote: version 4 or 5, a key type, TEE type 0x81. A report's version has four bytes, of which the key type
+/// would be the upper two, and they are zero.
+fn is_td_quote(bytes: &[u8]) -> bool {
+    matches!(bytes, [4 | 5, 0, low, high, 0x81, 0, 0, 0, ..] if (*low, *high) != (0, 0))
 }
 
 fn read_policy(path: &Path) -> Result<Policy, VerifyError> {

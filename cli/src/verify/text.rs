@@ -22,9 +22,15 @@ pub(super) fn print(verdict: &Verdict, console: &mut Console<'_>) {
     if let Some(rejection) = &verdict.rejection {
         print_step(rejection.step, Mark::Failed, rejection.name, &rejection.detail, console);
     }
-    if let Some(PlatformClaims::Snp(claims)) = &verdict.claims {
+    if let Some(claims) = &verdict.claims {
         console.line("");
-        console.fields("  ", snp(claims));
+        console.fields(
+            "  ",
+            match claims {
+                PlatformClaims::Snp(claims) => snp(claims),
+                PlatformClaims::Tdx(claims) => super::tdx::fields(claims),
+            },
+        );
     }
     if let Some(policy) = &verdict.policy {
         console.line("");
@@ -41,7 +47,8 @@ pub(super) fn print(verdict: &Verdict, console: &mut Console<'_>) {
 }
 
 fn print_step(number: u8, mark: Mark, name: &str, compared: &str, console: &mut Console<'_>) {
-    let width = attestation::STEPS.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let names = attestation::STEPS.iter().chain(&attestation::TDX_STEPS);
+    let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
     let mark = mark.paint(console);
     console.line(format!("{number:>2}  {mark}  {name:width$}  {compared}"));
 }
@@ -87,7 +94,16 @@ fn snp(claims: &SnpClaims) -> Vec<(&'static str, String)> {
         ("report data", hex(&claims.report_data)),
         ("host data", hex(&claims.host_data)),
         ("vmpl", claims.vmpl.to_string()),
-        ("guest policy", format!("{:#x}, abi {}.{}: {}", policy.raw, policy.abi_major, policy.abi_minor, listed(&set))),
+        (
+            "guest policy",
+            format!(
+                "{:#x}, abi {}.{}: {}",
+                policy.raw,
+                policy.abi_major,
+                policy.abi_minor,
+                listed(&set, "nothing allowed, nothing required")
+            ),
+        ),
         ("guest svn", claims.guest_svn.to_string()),
         ("family id", hex(&claims.family_id)),
         ("image id", hex(&claims.image_id)),
@@ -115,10 +131,11 @@ fn snp(claims: &SnpClaims) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn listed(names: &[&str]) -> String {
-    if names.is_empty() { "nothing allowed, nothing required".to_owned() } else { names.join(", ") }
+/// Names with commas between them, or what it means that there are none.
+pub(super) fn listed(names: &[&str], none: &str) -> String {
+    if names.is_empty() { none.to_owned() } else { names.join(", ") }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
 //! What `verify` found, in the shape of its JSON; README.md of this crate documents it.
 
-use attestation::{GenuineEvidence, PlatformClaims, Rejected, Step};
+use attestation::{GenuineEvidence, PlatformClaims, Rejected, Rejection, Step};
 use policies::{Check, Policy};
 use protocol::ids::AnchorClass;
 use protocol::time::UnixTime;
@@ -80,7 +80,7 @@ pub(super) enum PolicyAnswer {
 
 impl PolicyVerdict {
     fn new(policy: &Policy, claims: &PlatformClaims, at: UnixTime) -> Self {
-        let checks = policy.examine(claims, None, at);
+        let checks = policy.examine(claims, None, None, at);
         let passed = !checks.is_empty() && checks.iter().all(|check| check.verdict == policies::Verdict::Passed);
         let verdict = if passed { PolicyAnswer::Permitted } else { PolicyAnswer::Denied };
         Self { verdict, checks, left_out: policy.left_out() }
@@ -108,7 +108,8 @@ impl Verdict {
     fn rejected(anchors: AnchorClass, at: UnixTime, rejected: Rejected) -> Self {
         let Rejected { rejection, passed } = rejected;
         let (code, step) = (rejection.code(), rejection.step());
-        let name = usize::from(step).checked_sub(1).and_then(|index| attestation::STEPS.get(index)).copied().unwrap_or_default();
+        let steps: &[&str] = if matches!(rejection, Rejection::Tdx(_)) { &attestation::TDX_STEPS } else { &attestation::STEPS };
+        let name = usize::from(step).checked_sub(1).and_then(|index| steps.get(index)).copied().unwrap_or_default();
         let failed = RejectedStep { code, step, name, detail: rejection.to_string() };
         Self {
             verdict: Answer::Rejected,
@@ -162,7 +163,22 @@ pub(super) fn hint(code: &str) -> Option<&'static str> {
         "snp-chain-unknown-issuer" => "evidence of a soft platform is judged under its own roots, with --anchors",
         "snp-tcb-mismatch" | "snp-chip-id-mismatch" => "this certificate is of another chip or of another firmware level than the report",
         "snp-authority-revoked" => "the authority was revoked by AMD; get the chip's certificate anew from its key distribution service",
-        "snp-report-data" => "the evidence is genuine or not apart from this; without --report-data it is not compared",
+        "tdx-collateral-missing" => "give TCB info, QE identity and revocation lists with --collateral",
+        "tdx-document-lapsed" | "tdx-crl-lapsed" => {
+            "to judge as of a time when the collateral held, add --at; a policy says how old it may be, with --policy"
+        }
+        "tdx-certificate-not-yet-valid"
+        | "tdx-certificate-expired"
+        | "tdx-document-not-yet-issued"
+        | "tdx-signer-not-yet-valid"
+        | "tdx-signer-expired" => "to judge evidence as of its own time, add --at",
+        "tdx-root-mismatch" | "tdx-not-anchored" => {
+            "evidence of a soft or pre-production platform is judged under its own root, with --anchors"
+        }
+        "tdx-tcb-not-supported" => "the platform is below every TCB level that Intel lists; or the TCB info is older than the platform",
+        "tdx-event-log-replay" => "the log is not what was measured: of another TD, or changed",
+        "tdx-padding-not-zero" | "tdx-padding-too-long" => "behind a quote there may be the zeros of its buffer, and nothing else",
+        "tdx-report-data" | "snp-report-data" => "the evidence is genuine or not apart from this; without --report-data it is not compared",
         _ => return None,
     })
 }

@@ -129,6 +129,10 @@ impl<S: Source> Source for OneAtATime<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).platform()
     }
 
+    fn event_log(&self) -> Result<Option<Vec<u8>>, EvidenceError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).event_log()
+    }
+
     fn collect(&self, report_data: &[u8; 64]) -> Result<Collected, EvidenceError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).collect(report_data)
     }

@@ -55,7 +55,7 @@ impl Question {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Reply {
-    /// Evidence over the transcript of the question's fields, this platform and this role.
+    /// Evidence over the transcript of the question's fields, this platform, this role, and the event log beside the evidence.
     Attested {
         /// The kind of confidential VM.
         platform: Platform,

@@ -11,7 +11,7 @@ use protocol::messages::Item;
 
 use super::failure::Failure;
 use crate::config::{self, Config, Overrides, Plaintext};
-use crate::evidence::{self, Choice};
+use crate::evidence::{self, Choice, EventLogChoice};
 use crate::exchange::Terms;
 use crate::retry::{Patience, Waiting};
 use connection::PlainHttp;
@@ -32,6 +32,7 @@ Examples:
   portcullis-guest release --credential acme/openai --out /run/secrets/openai
   portcullis-guest evidence-agent --socket workload:vllm=/run/portcullis/vllm/agent.sock
   portcullis-guest evidence --unpinned --report report.bin --certificate-table certs.bin
+  portcullis-guest evidence --unpinned --report quote.bin --event-log ccel.bin
 
 The configuration (/etc/portcullis/guest.toml) needs two lines:
   root = \"ed25519:...\"                       # the installation root that this guest trusts
@@ -240,12 +241,18 @@ pub struct EvidenceArguments {
     /// Without a configuration, to look at a machine before there is one: no broker takes such evidence
     #[arg(long)]
     pub unpinned: bool,
-    /// Write the raw report there
+    /// Write the raw SEV-SNP report or TDX quote there
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write the raw certificate table there
+    /// Write the raw certificate table of SEV-SNP there
     #[arg(long, value_name = "FILE")]
     pub certificate_table: Option<PathBuf>,
+    /// Write the event log of TDX there
+    #[arg(long, value_name = "FILE")]
+    pub event_log: Option<PathBuf>,
+    /// Which event log is collected, where the configuration does not say: auto, none or a path
+    #[arg(long, value_name = "LOG")]
+    pub event_log_source: Option<EventLogChoice>,
     /// The configfs folder, where the configuration does not say
     #[arg(long, value_name = "DIR", hide = true)]
     pub configfs: Option<PathBuf>,
@@ -348,6 +355,9 @@ pub struct AgentArguments {
     /// auto, configfs or device
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     pub evidence: Choice,
+    /// Which event log goes with a TDX quote: auto, none or a path
+    #[arg(long, value_name = "LOG", default_value = "auto")]
+    pub event_log: EventLogChoice,
     /// The configfs folder
     #[arg(long, value_name = "DIR", default_value = evidence::configfs::ROOT, hide = true)]
     pub configfs: PathBuf,

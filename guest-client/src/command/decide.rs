@@ -56,7 +56,7 @@ pub fn release(arguments: &ReleaseArguments) -> Result<(), Failure> {
 /// One exchange, tried as often as patience says. A denial or a failure is reported here, also to the termination log.
 pub fn decide(config: &Config, persistence: &Persistence, purpose: Purpose, items: &[Item], stream: Stream) -> Result<Answered, Failure> {
     let client = Client::new(&config.broker)?;
-    let attester = config.evidence.attester(&config.configfs)?;
+    let attester = config.evidence.attester(&config.interfaces)?;
     let mut session = Session::new(&client, &*attester, config.terms()?);
     let attempt = || match session.release(purpose, items) {
         Ok(answered) if answered.is_permitted() => Attempt::Finished(Ok(answered)),

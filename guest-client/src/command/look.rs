@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::args::{DigestArguments, EvidenceArguments, plaintext};
 use super::failure::Failure;
 use crate::config::{Overrides, Stdout};
-use crate::evidence::{self, AttestInputs, Attested, Choice};
+use crate::evidence::{AttestInputs, Attested, Choice, Interfaces};
 
 /// What `evidence` prints: the evidence and all that its report data binds.
 #[derive(Serialize)]
@@ -34,7 +34,7 @@ struct Shown {
 pub fn evidence(arguments: &EvidenceArguments) -> Result<(), Failure> {
     let keys = |error: &dyn std::fmt::Display| Failure::Keys(error.to_string());
     let setting = Setting::of(arguments)?;
-    let attester = setting.choice.attester(&setting.configfs)?;
+    let attester = setting.choice.attester(&setting.interfaces)?;
     let inputs = AttestInputs {
         nonce: nonce(arguments)?,
         installation: setting.root,
@@ -43,10 +43,14 @@ pub fn evidence(arguments: &EvidenceArguments) -> Result<(), Failure> {
         configuration: setting.configuration,
     };
     let Attested { transcript, evidence } = attester.attest(&inputs)?;
-    if let EvidenceMessage::SevSnp { report, certificate_table } = &evidence {
-        write(arguments.report.as_deref(), report)?;
-        write(arguments.certificate_table.as_deref(), certificate_table)?;
-    }
+    let (report, certificate_table, event_log) = match &evidence {
+        EvidenceMessage::SevSnp { report, certificate_table } => (Some(report), Some(certificate_table), None),
+        EvidenceMessage::Tdx { quote, event_log } => (Some(quote), None, event_log.as_ref()),
+        EvidenceMessage::Held {} => (None, None, None),
+    };
+    write("report", arguments.report.as_deref(), report)?;
+    write("certificate table", arguments.certificate_table.as_deref(), certificate_table)?;
+    write("event log", arguments.event_log.as_deref(), event_log)?;
     let shown = Shown {
         report_data: transcript.report_data(),
         platform: transcript.platform,
@@ -67,25 +71,26 @@ struct Setting {
     root: PublicKey,
     configuration: Digest,
     choice: Choice,
-    configfs: PathBuf,
+    interfaces: Interfaces,
 }
 
 impl Setting {
     fn of(arguments: &EvidenceArguments) -> Result<Self, Failure> {
-        let kernels = || PathBuf::from(evidence::configfs::ROOT);
-        if arguments.unpinned {
+        let mut setting = if arguments.unpinned {
             let choice = arguments.common.evidence.clone().unwrap_or_default();
-            let configfs = arguments.configfs.clone().unwrap_or_else(kernels);
-            return Ok(Self { root: PublicKey::from_bytes([0; 32]), configuration: Digest::from([0; 32]), choice, configfs });
+            let (root, configuration) = (PublicKey::from_bytes([0; 32]), Digest::from([0; 32]));
+            Self { root, configuration, choice, interfaces: Interfaces::default() }
+        } else {
+            let config = arguments.common.effective(Overrides::default())?;
+            Self { configuration: config.digest()?, root: config.root, choice: config.evidence, interfaces: config.interfaces }
+        };
+        if let Some(configfs) = &arguments.configfs {
+            setting.interfaces.configfs.clone_from(configfs);
         }
-        let config = arguments.common.effective(Overrides::default())?;
-        let configuration = config.digest()?;
-        Ok(Self {
-            root: config.root,
-            configuration,
-            choice: config.evidence,
-            configfs: arguments.configfs.clone().unwrap_or(config.configfs),
-        })
+        if let Some(source) = &arguments.event_log_source {
+            setting.interfaces.event_log.clone_from(source);
+        }
+        Ok(setting)
     }
 }
 
@@ -100,8 +105,13 @@ fn nonce(arguments: &EvidenceArguments) -> Result<Nonce, Failure> {
     }
 }
 
-fn write(path: Option<&Path>, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes what was asked for. What this platform does not have is said, and no empty file stands for it.
+fn write(what: &str, path: Option<&Path>, bytes: Option<&Vec<u8>>) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
+    let Some(bytes) = bytes else {
+        eprintln!("warning: this machine's evidence has no {what}; {} is not written", path.display());
+        return Ok(());
+    };
     std::fs::write(path, bytes).map_err(|error| Failure::Write { path: path.to_owned(), error })
 }
 

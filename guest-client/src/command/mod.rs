@@ -15,6 +15,7 @@ use clap::{CommandFactory, Parser};
 use self::args::{AgentArguments, Arguments, Command};
 use self::failure::{Exit, Failure};
 use crate::agent::{Served, bind, serve};
+use crate::evidence::Interfaces;
 
 /// Runs the command with these arguments, the program's name first, and gives its exit code. `--help` lists the codes.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -60,7 +61,7 @@ fn agent(arguments: AgentArguments) -> Result<(), Failure> {
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
     // Tests that run several commands in one process set it once.
     let _ = if arguments.json { subscriber.json().try_init() } else { subscriber.try_init() };
-    let source = arguments.evidence.source(&arguments.configfs)?;
+    let source = arguments.evidence.source(&Interfaces { configfs: arguments.configfs, event_log: arguments.event_log })?;
     let bound = arguments.sockets.into_iter().map(|socket| {
         let listener = bind(&socket.path, arguments.mode)?;
         tracing::info!(role = %socket.role, path = %socket.path.display(), "serving");

@@ -3,11 +3,14 @@
 //! The folder is shared by all processes of the VM, so a request is made as follows, and anything else is another's doing:
 //!
 //! 1. Make a directory under a random name: a report instance of our own.
-//! 2. Write options (the privilege level, where the guest has not level 0), then `inblob` in one write of 64 bytes.
+//! 2. Write options (the privilege level, where an SNP guest has not level 0), then `inblob` in one write of 64 bytes.
 //! 3. Read `generation`, `provider`, `outblob`, `auxblob`, and `generation` again. Each write to the instance counts one, and the
 //!    kernel delivers a binary write at close, where nobody learns of its error: so both counters must equal the number of our writes.
 //! 4. Compare the report data inside the report.
 //! 5. Remove the directory, on every path.
+//!
+//! `provider` says what is behind the folder: `sev_guest`, whose reports have 1184 bytes and may come with certificates, or `tdx_guest`, whose
+//! quotes carry their certificates inside and may have zeros behind them. Its event log stands elsewhere ([`super::event_log`]).
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,7 +22,7 @@ use std::time::Duration;
 use protocol::ids::{Platform, random_bytes};
 use protocol::limits;
 
-use super::{Collected, EvidenceError, SNP_REPORT_DATA, Source};
+use super::{Collected, EventLogChoice, EvidenceError, SNP_REPORT_DATA, Source, quote};
 use crate::retry::{Pace, SystemPace};
 
 /// Where the kernel has the folder.
@@ -28,7 +31,7 @@ pub const ROOT: &str = "/sys/kernel/config/tsm/report";
 const ATTEMPTS: u32 = 5;
 /// The wait before each further attempt is below this.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The most that is read of a binary attribute (bytes): what the kernel itself gives at most on the kernels that know SNP only.
+/// The most that is read of an SNP report (bytes): what the kernel itself gives at most on the kernels that know SNP only.
 const BLOB: usize = 32 * 1024;
 /// The most that is read of a text attribute (bytes): numbers and a driver's name.
 const TEXT: usize = 64;
@@ -36,6 +39,7 @@ const TEXT: usize = 64;
 /// The kernel's `tsm/report` folder.
 pub struct ConfigfsTsm {
     root: PathBuf,
+    event_log: EventLogChoice,
     pace: Arc<dyn Pace>,
 }
 
@@ -43,7 +47,13 @@ impl ConfigfsTsm {
     /// At `root`, which is [`ROOT`] but in tests.
     #[must_use]
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_owned(), pace: Arc::new(SystemPace::start()) }
+        Self { root: root.to_owned(), event_log: EventLogChoice::Auto, pace: Arc::new(SystemPace::start()) }
+    }
+
+    /// The same with another event log than the kernel's.
+    #[must_use]
+    pub fn with_event_log(self, event_log: EventLogChoice) -> Self {
+        Self { event_log, ..self }
     }
 
     fn request(&self, report_data: &[u8; 64]) -> Result<Collected, Refused> {
@@ -57,22 +67,32 @@ impl ConfigfsTsm {
         writes += 1;
         instance.expect_generation(writes)?;
         let platform = instance.provider()?;
-        let report = instance.blob("outblob", "the report", BLOB)?;
-        let certificate_table = instance.optional_blob("auxblob", "the certificate table", limits::SNP_CERTIFICATE_TABLE)?;
+        let collected = match platform {
+            Platform::SevSnp => instance.snp()?,
+            Platform::Tdx => instance.tdx()?,
+        };
         instance.expect_generation(writes)?;
-        if report.len() != limits::SNP_REPORT {
-            return Err(EvidenceError::ReportSize { expected: limits::SNP_REPORT, found: report.len() }.into());
+        match platform {
+            Platform::SevSnp if collected.report.len() != limits::SNP_REPORT => {
+                return Err(EvidenceError::ReportSize { expected: limits::SNP_REPORT, found: collected.report.len() }.into());
+            }
+            Platform::SevSnp if collected.report.get(SNP_REPORT_DATA) != Some(report_data.as_slice()) => {
+                return Err(EvidenceError::ReportData.into());
+            }
+            Platform::SevSnp => {}
+            Platform::Tdx => quote::check(&collected.report, report_data)?,
         }
-        if report.get(SNP_REPORT_DATA) != Some(report_data.as_slice()) {
-            return Err(EvidenceError::ReportData.into());
-        }
-        Ok(Collected { platform, report, certificate_table })
+        Ok(collected)
     }
 }
 
 impl Source for ConfigfsTsm {
     fn platform(&self) -> Result<Platform, EvidenceError> {
         Instance::create(&self.root)?.provider()
+    }
+
+    fn event_log(&self) -> Result<Option<Vec<u8>>, EvidenceError> {
+        self.event_log.read()
     }
 
     fn collect(&self, report_data: &[u8; 64]) -> Result<Collected, EvidenceError> {
@@ -150,8 +170,17 @@ impl Instance {
         if bytes.len() > limit { Err(EvidenceError::TooLarge { what, limit }) } else { Ok(bytes) }
     }
 
-    fn blob(&self, attribute: &'static str, what: &'static str, limit: usize) -> Result<Vec<u8>, EvidenceError> {
-        self.read(attribute, what, limit)
+    /// A report and its certificates.
+    fn snp(&self) -> Result<Collected, EvidenceError> {
+        let report = self.read("outblob", "the report", BLOB)?;
+        let certificate_table = self.optional_blob("auxblob", "the certificate table", limits::SNP_CERTIFICATE_TABLE)?;
+        Ok(Collected { platform: Platform::SevSnp, report, certificate_table })
+    }
+
+    /// A quote, without the zeros behind it.
+    fn tdx(&self) -> Result<Collected, EvidenceError> {
+        let report = quote::trimmed(self.read("outblob", "the quote", quote::BUFFER)?);
+        Ok(Collected { platform: Platform::Tdx, report, certificate_table: Vec::new() })
     }
 
     /// Empty where the kernel does not have the attribute.
@@ -178,6 +207,7 @@ impl Instance {
     fn provider(&self) -> Result<Platform, EvidenceError> {
         match self.text("provider")? {
             text if text == "sev_guest" => Ok(Platform::SevSnp),
+            text if text == "tdx_guest" => Ok(Platform::Tdx),
             found => Err(EvidenceError::OtherProvider { found }),
         }
     }

@@ -3,7 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use protocol::ids::{NoRandomness, Platform};
+use protocol::ids::{Digest, NoRandomness, Platform};
+
+fn named(log: &Option<Digest>) -> String {
+    log.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+}
 
 /// Why there is no evidence.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +36,7 @@ pub enum EvidenceError {
     #[error("the kernel has no provider of reports")]
     NoProvider,
     /// The driver behind configfs is for a platform that this program does not speak.
-    #[error("the kernel's provider of reports is {found:?}; expected sev_guest")]
+    #[error("the kernel's provider of reports is {found:?}; expected sev_guest or tdx_guest")]
     OtherProvider {
         /// What `provider` reads.
         found: String,
@@ -94,6 +98,26 @@ pub enum EvidenceError {
         expected: usize,
         /// The size found.
         found: usize,
+    },
+    /// A quote of a version that has no known place for its report data.
+    #[error("the quote is of version {found}, expected 4 or 5")]
+    QuoteVersion {
+        /// The version found.
+        found: u16,
+    },
+    /// A quote that ends before its report does.
+    #[error("the quote of {found} bytes ends before its report does")]
+    QuoteCut {
+        /// Its size in bytes.
+        found: usize,
+    },
+    /// The event log beside the evidence is not the one that the evidence binds.
+    #[error("the event log is {}, and the evidence is over {}", named(found), named(expected))]
+    EventLogChanged {
+        /// SHA-256 of what the evidence is over.
+        expected: Option<Digest>,
+        /// SHA-256 of what stands beside it.
+        found: Option<Digest>,
     },
     /// More bytes than that may have.
     #[error("{what} has more than {limit} bytes")]
@@ -174,6 +198,9 @@ impl EvidenceError {
             Self::Busy { .. } => "evidence-busy",
             Self::Attribute { .. } => "evidence-attribute",
             Self::ReportSize { .. } => "evidence-report-size",
+            Self::QuoteVersion { .. } => "evidence-quote-version",
+            Self::QuoteCut { .. } => "evidence-quote-cut",
+            Self::EventLogChanged { .. } => "evidence-event-log",
             Self::TooLarge { .. } => "evidence-too-large",
             Self::ReportData => "evidence-report-data",
             Self::Device { .. } => "evidence-device",
@@ -195,16 +222,18 @@ impl EvidenceError {
             }
             Self::NotASource { .. } => "an agent needs configfs or device",
             Self::NoConfigfs { .. } => "mount configfs (mount -t configfs none /sys/kernel/config); it needs Linux 6.7 and the module tsm",
-            Self::NoProvider => "load the guest's driver (modprobe sev-guest); without one this machine is no confidential VM",
-            Self::OtherProvider { .. } | Self::PlatformUnknown { .. } => "this version speaks AMD SEV-SNP only",
-            Self::PlatformChanged { .. } => "something stands between this program and the kernel",
+            Self::NoProvider => "load the guest's driver (modprobe sev-guest or tdx-guest); without one this machine is no confidential VM",
+            Self::OtherProvider { .. } | Self::PlatformUnknown { .. } => "this version speaks AMD SEV-SNP and Intel TDX",
+            Self::PlatformChanged { .. } | Self::EventLogChanged { .. } => "something stands between this program and the kernel",
             Self::Permission { .. } => "run as root in the VM, or let the evidence agent do so and use its socket",
             Self::Raced { .. } => "find the other process that writes to tsm/report; only one should",
             Self::NotTaken { .. } => "the kernel's counter may have wrapped (EBUSY), which no writer is told",
             Self::Busy { .. } => "the host throttles report requests; try again later and less often",
-            Self::Attribute { .. } | Self::ReportSize { .. } | Self::TooLarge { .. } => {
-                "this kernel speaks another format than this program"
-            }
+            Self::Attribute { .. }
+            | Self::ReportSize { .. }
+            | Self::QuoteVersion { .. }
+            | Self::QuoteCut { .. }
+            | Self::TooLarge { .. } => "this kernel speaks another format than this program",
             Self::ReportData => "something stands between this program and the firmware, or two processes share one request",
             Self::Device { .. } | Self::Firmware { .. } => "see the kernel's log for sev-guest; it is not asked again, to spare its key",
             Self::AgentUnreachable { .. } => "is the evidence agent running, and is the socket of this workload mounted?",

@@ -7,21 +7,28 @@
 //!
 //! | module | from where |
 //! | --- | --- |
-//! | [`configfs`] | the kernel's `tsm/report` folder (Linux 6.7 and later), preferred |
-//! | [`device`] | `/dev/sev-guest`, for older kernels |
+//! | [`configfs`] | the kernel's `tsm/report` folder (Linux 6.7 and later), preferred: SEV-SNP and TDX |
+//! | [`device`] | `/dev/sev-guest`, for older kernels: SEV-SNP |
+//! | [`event_log`] | the event log of a TDX guest, which goes with its quote |
 //! | [`socket`] | the evidence agent's socket |
+//!
+//! Which platform it is, is nobody's choice: the kernel says so (`provider`). The transcript binds the event log's digest, so the log is
+//! read before the quote is asked for.
 
 pub mod configfs;
 pub mod device;
 mod error;
+pub mod event_log;
 #[allow(unsafe_code)]
 mod ioctl;
+mod quote;
 pub mod socket;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use protocol::encoding::sha256;
 use protocol::hpke::RecipientKey;
 use protocol::ids::{Digest, Nonce, Platform, Role};
 use protocol::keys::PublicKey;
@@ -32,6 +39,7 @@ use protocol::transcript::Transcript;
 pub use configfs::ConfigfsTsm;
 pub use device::SevGuestDevice;
 pub use error::EvidenceError;
+pub use event_log::EventLogChoice;
 pub use socket::AgentSocket;
 
 /// What a platform's interface gave for 64 bytes of report data.
@@ -39,9 +47,9 @@ pub use socket::AgentSocket;
 pub struct Collected {
     /// The kind of confidential VM.
     pub platform: Platform,
-    /// The report: for SEV-SNP 1184 bytes.
+    /// The report: for SEV-SNP 1184 bytes, for TDX a quote of at most 16 KiB.
     pub report: Vec<u8>,
-    /// What the host sent along: for SEV-SNP a certificate table of at most 16 KiB, empty where there is none.
+    /// What the host sent along: for SEV-SNP a certificate table of at most 16 KiB, empty where there is none, as for TDX.
     pub certificate_table: Vec<u8>,
 }
 
@@ -52,6 +60,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`EvidenceError`], where the interface is not there or is of a kind that this program does not speak.
     fn platform(&self) -> Result<Platform, EvidenceError>;
+
+    /// The event log that goes with this platform's reports, as it is sent; `None` where there is none. Asked for before a report.
+    ///
+    /// # Errors
+    /// [`EvidenceError`].
+    fn event_log(&self) -> Result<Option<Vec<u8>>, EvidenceError> {
+        Ok(None)
+    }
 
     /// A report over `report_data`.
     ///
@@ -65,12 +81,16 @@ impl<S: Source + ?Sized> Source for Box<S> {
         (**self).platform()
     }
 
+    fn event_log(&self) -> Result<Option<Vec<u8>>, EvidenceError> {
+        (**self).event_log()
+    }
+
     fn collect(&self, report_data: &[u8; 64]) -> Result<Collected, EvidenceError> {
         (**self).collect(report_data)
     }
 }
 
-/// What one attestation is to bind, but for what only the attester knows: platform and role.
+/// What one attestation is to bind, but for what only the attester knows: platform, role and event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttestInputs {
     /// The broker's nonce.
@@ -86,9 +106,9 @@ pub struct AttestInputs {
 }
 
 impl AttestInputs {
-    /// The transcript that they make on `platform` in `role`. No GPU evidence and no event log: this program collects neither yet.
+    /// The transcript that they make on `platform` in `role` with an event log of this digest. No GPU evidence: this program collects none yet.
     #[must_use]
-    pub fn transcript(&self, platform: Platform, role: Role) -> Transcript {
+    pub fn transcript(&self, platform: Platform, role: Role, event_log: Option<Digest>) -> Transcript {
         Transcript {
             platform,
             installation: self.installation,
@@ -98,7 +118,7 @@ impl AttestInputs {
             role,
             configuration: self.configuration,
             gpu_evidence: None,
-            event_log: None,
+            event_log,
         }
     }
 }
@@ -148,36 +168,42 @@ impl<S: Source> Local<S> {
 
 impl<S: Source> Attester for Local<S> {
     fn attest(&self, inputs: &AttestInputs) -> Result<Attested, EvidenceError> {
-        let transcript = inputs.transcript(self.source.platform()?, self.role.clone());
-        let report_data = transcript.report_data();
-        let collected = self.source.collect(&report_data)?;
-        if collected.platform != transcript.platform {
-            return Err(EvidenceError::PlatformChanged { expected: transcript.platform, found: collected.platform });
-        }
-        Ok(Attested { evidence: message(collected, &report_data)?, transcript })
+        let platform = self.source.platform()?;
+        let event_log = match platform {
+            Platform::SevSnp => None,
+            Platform::Tdx => self.source.event_log()?,
+        };
+        let transcript = inputs.transcript(platform, self.role.clone(), event_log.as_deref().map(sha256));
+        let evidence = message(self.source.collect(&transcript.report_data())?, event_log);
+        check(&evidence, &transcript)?;
+        Ok(Attested { transcript, evidence })
     }
 }
 
-/// Collected evidence as it is sent, once it is of the right form and over these 64 bytes.
-///
-/// # Errors
-/// [`EvidenceError::PlatformUnknown`], [`EvidenceError::ReportSize`], [`EvidenceError::TooLarge`], [`EvidenceError::ReportData`].
-pub(crate) fn message(collected: Collected, report_data: &[u8; 64]) -> Result<EvidenceMessage, EvidenceError> {
-    match collected.platform {
-        Platform::SevSnp => {
-            let evidence = EvidenceMessage::SevSnp { report: collected.report, certificate_table: collected.certificate_table };
-            check(&evidence, report_data)?;
-            Ok(evidence)
-        }
-        Platform::Tdx => Err(EvidenceError::PlatformUnknown { found: "tdx".to_owned() }),
+/// Collected evidence as it is sent.
+fn message(collected: Collected, event_log: Option<Vec<u8>>) -> EvidenceMessage {
+    let Collected { platform, report, certificate_table } = collected;
+    match platform {
+        Platform::SevSnp => EvidenceMessage::SevSnp { report, certificate_table },
+        Platform::Tdx => EvidenceMessage::Tdx { quote: report, event_log },
     }
 }
 
 /// Where the report data stands in an SNP report (AMD 56860, table 23).
 const SNP_REPORT_DATA: std::ops::Range<usize> = 0x50..0x90;
 
-/// That evidence has the sizes of its kind and is over these 64 bytes.
-pub(crate) fn check(evidence: &EvidenceMessage, report_data: &[u8; 64]) -> Result<(), EvidenceError> {
+/// That evidence is of the transcript's platform, has the sizes of its kind, comes with the transcript's event log, and is over its report data.
+pub(crate) fn check(evidence: &EvidenceMessage, transcript: &Transcript) -> Result<(), EvidenceError> {
+    match evidence.platform() {
+        Some(platform) if platform == transcript.platform => {}
+        Some(found) => return Err(EvidenceError::PlatformChanged { expected: transcript.platform, found }),
+        None => return Err(EvidenceError::PlatformUnknown { found: "held".to_owned() }),
+    }
+    let (expected, found) = (transcript.event_log, evidence.event_log_digest());
+    if found != expected {
+        return Err(EvidenceError::EventLogChanged { expected, found });
+    }
+    let report_data = &transcript.report_data();
     match evidence {
         EvidenceMessage::SevSnp { report, certificate_table } => {
             if report.len() != limits::SNP_REPORT {
@@ -187,6 +213,12 @@ pub(crate) fn check(evidence: &EvidenceMessage, report_data: &[u8; 64]) -> Resul
                 return Err(EvidenceError::TooLarge { what: "the certificate table", limit: limits::SNP_CERTIFICATE_TABLE });
             }
             if report.get(SNP_REPORT_DATA) == Some(report_data.as_slice()) { Ok(()) } else { Err(EvidenceError::ReportData) }
+        }
+        EvidenceMessage::Tdx { quote, event_log } => {
+            if event_log.as_ref().is_some_and(|log| log.len() > limits::EVENT_LOG) {
+                return Err(EvidenceError::TooLarge { what: "the event log", limit: limits::EVENT_LOG });
+            }
+            quote::check(quote, report_data)
         }
         EvidenceMessage::Held {} => Err(EvidenceError::PlatformUnknown { found: "held".to_owned() }),
     }
@@ -237,17 +269,33 @@ impl fmt::Display for Choice {
 #[error("not a way to evidence: expected auto, configfs, device or agent:PATH")]
 pub struct BadChoice;
 
+/// Where the kernel's interfaces are, and what is taken of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The configfs folder: [`configfs::ROOT`] but in tests.
+    pub configfs: PathBuf,
+    /// The event log that goes with a quote.
+    pub event_log: EventLogChoice,
+}
+
+impl Default for Interfaces {
+    fn default() -> Self {
+        Self { configfs: PathBuf::from(configfs::ROOT), event_log: EventLogChoice::Auto }
+    }
+}
+
 impl Choice {
-    /// The source that this process owns by it; `configfs_root` is [`configfs::ROOT`] but in tests.
+    /// The source that this process owns by it.
     ///
     /// # Errors
     /// [`EvidenceError::NoSource`] where `auto` finds none, [`EvidenceError::NotASource`] for an agent's socket.
-    pub fn source(&self, configfs_root: &Path) -> Result<Box<dyn Source>, EvidenceError> {
+    pub fn source(&self, interfaces: &Interfaces) -> Result<Box<dyn Source>, EvidenceError> {
+        let Interfaces { configfs, event_log } = interfaces;
         match self {
-            Self::Auto if configfs_root.is_dir() => Self::Configfs.source(configfs_root),
-            Self::Auto if Path::new(device::PATH).exists() => Self::Device.source(configfs_root),
-            Self::Auto => Err(EvidenceError::NoSource { configfs: configfs_root.to_owned(), device: PathBuf::from(device::PATH) }),
-            Self::Configfs => Ok(Box::new(ConfigfsTsm::at(configfs_root))),
+            Self::Auto if configfs.is_dir() => Self::Configfs.source(interfaces),
+            Self::Auto if Path::new(device::PATH).exists() => Self::Device.source(interfaces),
+            Self::Auto => Err(EvidenceError::NoSource { configfs: configfs.clone(), device: PathBuf::from(device::PATH) }),
+            Self::Configfs => Ok(Box::new(ConfigfsTsm::at(configfs).with_event_log(event_log.clone()))),
             Self::Device => Ok(Box::new(SevGuestDevice::open()?)),
             Self::Agent(path) => Err(EvidenceError::NotASource { path: path.clone() }),
         }
@@ -257,10 +305,10 @@ impl Choice {
     ///
     /// # Errors
     /// As [`Self::source`].
-    pub fn attester(&self, configfs_root: &Path) -> Result<Box<dyn Attester>, EvidenceError> {
+    pub fn attester(&self, interfaces: &Interfaces) -> Result<Box<dyn Attester>, EvidenceError> {
         match self {
             Self::Agent(path) => Ok(Box::new(AgentSocket::at(path))),
-            _ => Ok(Box::new(Local::whole_vm(self.source(configfs_root)?))),
+            _ => Ok(Box::new(Local::whole_vm(self.source(interfaces)?))),
         }
     }
 }
@@ -281,39 +329,78 @@ mod tests {
 
     #[test]
     fn auto_names_both_places_where_it_looked() {
-        let nowhere = Path::new("/nonexistent/tsm/report");
+        let nowhere = Interfaces { configfs: PathBuf::from("/nonexistent/tsm/report"), ..Interfaces::default() };
         if Path::new(device::PATH).exists() {
             println!("skipped: this machine has {}", device::PATH);
             return;
         }
-        assert!(matches!(Choice::Auto.source(nowhere), Err(EvidenceError::NoSource { configfs, .. }) if configfs == nowhere));
+        assert!(matches!(Choice::Auto.source(&nowhere), Err(EvidenceError::NoSource { configfs, .. }) if configfs == nowhere.configfs));
     }
 
     #[test]
     fn an_agents_socket_is_no_source_of_ones_own() {
         let path = PathBuf::from("/run/a.sock");
-        assert!(
-            matches!(Choice::Agent(path.clone()).source(Path::new("/")), Err(EvidenceError::NotASource { path: found }) if found == path)
-        );
+        let refused = Choice::Agent(path.clone()).source(&Interfaces::default());
+        assert!(matches!(refused, Err(EvidenceError::NotASource { path: found }) if found == path));
     }
 
-    fn snp(report: usize, table: usize) -> Collected {
+    fn transcript(platform: Platform, event_log: Option<&[u8]>) -> Transcript {
+        let inputs = AttestInputs {
+            nonce: Nonce::from([1; 32]),
+            installation: PublicKey::from_bytes([2; 32]),
+            hpke_key: RecipientKey::from_bytes(&[3; 1216]).unwrap(),
+            signing_key: PublicKey::from_bytes([4; 32]),
+            configuration: Digest::from([5; 32]),
+        };
+        inputs.transcript(platform, Role::WholeVm, event_log.map(sha256))
+    }
+
+    /// A report of this size over the report data of `transcript`.
+    fn snp(transcript: &Transcript, report: usize, table: usize) -> EvidenceMessage {
         let mut report = vec![0; report];
         if let Some(part) = report.get_mut(SNP_REPORT_DATA) {
-            part.fill(7);
+            part.copy_from_slice(&transcript.report_data());
         }
-        Collected { platform: Platform::SevSnp, report, certificate_table: vec![0; table] }
+        EvidenceMessage::SevSnp { report, certificate_table: vec![0; table] }
     }
 
     #[test]
     fn evidence_leaves_the_guest_in_its_sizes_and_over_the_right_bytes_only() {
         let limit = limits::SNP_CERTIFICATE_TABLE;
-        assert!(message(snp(1184, 0), &[7; 64]).is_ok() && message(snp(1184, limit), &[7; 64]).is_ok());
-        assert!(matches!(message(snp(1183, 0), &[7; 64]), Err(EvidenceError::ReportSize { expected: 1184, found: 1183 })));
-        assert!(matches!(message(snp(1185, 0), &[7; 64]), Err(EvidenceError::ReportSize { expected: 1184, found: 1185 })));
-        assert!(matches!(message(snp(1184, limit + 1), &[7; 64]), Err(EvidenceError::TooLarge { .. })));
-        assert!(matches!(message(snp(1184, 0), &[8; 64]), Err(EvidenceError::ReportData)));
-        let tdx = Collected { platform: Platform::Tdx, ..snp(1184, 0) };
-        assert!(matches!(message(tdx, &[7; 64]), Err(EvidenceError::PlatformUnknown { .. })));
+        let own = transcript(Platform::SevSnp, None);
+        let checked = |report, table| check(&snp(&own, report, table), &own);
+        assert!(checked(1184, 0).is_ok() && checked(1184, limit).is_ok());
+        assert!(matches!(checked(1183, 0), Err(EvidenceError::ReportSize { expected: 1184, found: 1183 })));
+        assert!(matches!(checked(1185, 0), Err(EvidenceError::ReportSize { expected: 1184, found: 1185 })));
+        assert!(matches!(checked(1184, limit + 1), Err(EvidenceError::TooLarge { .. })));
+        let other = Transcript { role: Role::Workload("a".parse().unwrap()), ..own.clone() };
+        assert!(matches!(check(&snp(&other, 1184, 0), &own), Err(EvidenceError::ReportData)));
+        assert!(matches!(check(&EvidenceMessage::Held {}, &own), Err(EvidenceError::PlatformUnknown { .. })));
+    }
+
+    /// A quote of version 4 over the report data of `transcript`, with no signature.
+    fn tdx(transcript: &Transcript, event_log: Option<&[u8]>) -> EvidenceMessage {
+        let mut quote = vec![0; 632];
+        quote[0] = 4;
+        quote[568..].copy_from_slice(&transcript.report_data());
+        EvidenceMessage::Tdx { quote, event_log: event_log.map(<[u8]>::to_vec) }
+    }
+
+    #[test]
+    fn a_quote_leaves_the_guest_with_the_event_log_that_it_binds_only() {
+        let (with, without) = (transcript(Platform::Tdx, Some(b"log")), transcript(Platform::Tdx, None));
+        assert!(check(&tdx(&with, Some(b"log")), &with).is_ok() && check(&tdx(&without, None), &without).is_ok());
+        for (evidence, transcript) in
+            [(tdx(&with, None), &with), (tdx(&with, Some(b"lag")), &with), (tdx(&without, Some(b"log")), &without)]
+        {
+            assert!(matches!(check(&evidence, transcript), Err(EvidenceError::EventLogChanged { .. })));
+        }
+        assert!(matches!(check(&tdx(&with, None), &without), Err(EvidenceError::ReportData)));
+        let snp = transcript(Platform::SevSnp, None);
+        let refused = check(&tdx(&without, None), &snp);
+        assert!(matches!(refused, Err(EvidenceError::PlatformChanged { expected: Platform::SevSnp, found: Platform::Tdx })));
+        let large = vec![0; limits::EVENT_LOG + 1];
+        let transcript = transcript(Platform::Tdx, Some(&large));
+        assert!(matches!(check(&tdx(&transcript, Some(&large)), &transcript), Err(EvidenceError::TooLarge { what: "the event log", .. })));
     }
 }

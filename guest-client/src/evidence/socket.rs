@@ -44,12 +44,13 @@ impl AgentSocket {
 }
 
 impl Attester for AgentSocket {
-    /// The agent says for whom it speaks; that its evidence is over exactly these inputs and that role is checked here.
+    /// The agent says for whom it speaks, and with which event log; that its evidence is over exactly these inputs, that role and that log is
+    /// checked here.
     fn attest(&self, inputs: &AttestInputs) -> Result<Attested, EvidenceError> {
         match self.ask(&Question::new(inputs))? {
             Reply::Attested { platform, role, evidence } => {
-                let transcript = inputs.transcript(platform, role);
-                check(&evidence, &transcript.report_data())?;
+                let transcript = inputs.transcript(platform, role, evidence.event_log_digest());
+                check(&evidence, &transcript)?;
                 Ok(Attested { transcript, evidence })
             }
             Reply::Refused { code, what } => Err(EvidenceError::AgentRefused { code, what }),

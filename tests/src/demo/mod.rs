@@ -15,9 +15,9 @@ use testbed::model::{self, Extras, ModelFile, ModelShape};
 use crate::arguments;
 use crate::failure::{Failure, expect};
 use crate::installation::{Installation, MODEL};
-use crate::machine::Machine;
+use crate::machine::Tee;
 use crate::memory::{Kind, Room};
-use crate::policy::Draft;
+use crate::policy;
 use crate::programs::{Programs, Server};
 use crate::recorder::Recorder;
 
@@ -32,6 +32,8 @@ const SHARD: u64 = 8 << 20;
 
 /// What the person who runs the demo wants.
 pub struct Wishes {
+    /// The kind of confidential VM.
+    pub tee: Tee,
     /// A model folder of their own.
     pub model: Option<PathBuf>,
     /// Whether the folder of the demo stays.
@@ -60,9 +62,9 @@ pub fn tell<W: Write>(wishes: &Wishes, executable: &Path, interrupted: Arc<Atomi
         page.heading(&format!("Everything but plaintext is kept in {}\n", folder.path().display()))?;
     }
     let programs = Programs::new(executable, folder.path()).without_limit().interrupted_by(interrupted);
-    introduce(page)?;
+    introduce(wishes.tee, page)?;
     let model = Model::of(wishes, &folder, page)?;
-    let mut story = Story::begin(programs, model, page)?;
+    let mut story = Story::begin(programs, wishes.tee, model, page)?;
     story.keys()?;
     story.broker()?;
     story.policy()?;
@@ -81,7 +83,7 @@ pub fn tell<W: Write>(wishes: &Wishes, executable: &Path, interrupted: Arc<Atomi
     page.say(&format!("It took {seconds:.1} seconds. Every process has ended and {left}."))
 }
 
-fn introduce<W: Write>(page: &mut Page<W>) -> Result<(), Failure> {
+fn introduce<W: Write>(tee: Tee, page: &mut Page<W>) -> Result<(), Failure> {
     page.heading("Portcullis: a model's key goes to a machine that proves what it runs, and to nobody else")?;
     page.line("")?;
     page.say(
@@ -90,15 +92,27 @@ fn introduce<W: Write>(page: &mut Page<W>) -> Result<(), Failure> {
          confidential VM is a virtual machine whose memory the processor encrypts and whose start the processor measures. It can ask the \
          processor for a signed report of what was started in it. The broker checks that report, and only then gives it the key.",
     )?;
+    if tee == Tee::Tdx {
+        page.line("")?;
+        page.say(
+            "Here the processor is Intel's, and its confidential VMs are called trust domains (TDX). The signed report is called a quote. \
+             It says what the VM was built from, and holds four registers into which firmware and boot loader write, as a chain of \
+             fingerprints, everything that they start. The list of what was written is the event log, and goes along.",
+        )?;
+    }
     page.line("")?;
     page.say(
         "What follows is the real software: the same commands, the same server, the same files as in production. One thing is \
          not real: the processor.",
     )?;
-    page.warn(
-        "It is a program that signs reports under test roots. This installation is therefore of anchor class: test. No installation \
-         that trusts AMD's real roots accepts such reports, or anything else from here.",
-    )
+    let (reports, roots) = match tee {
+        Tee::Snp => ("reports under test roots", "AMD's real roots accepts such reports"),
+        Tee::Tdx => ("quotes under a test root", "Intel's real root accepts such quotes"),
+    };
+    page.warn(&format!(
+        "It is a program that signs {reports}. This installation is therefore of anchor class: test. No installation \
+         that trusts {roots}, or anything else from here."
+    ))
 }
 
 /// The model that the story is about.
@@ -151,6 +165,7 @@ impl Model {
 /// The story while it is told.
 struct Story<'p, W> {
     page: &'p mut Page<W>,
+    tee: Tee,
     model: Model,
     installation: Installation,
     /// Where the guest writes the opened model.
@@ -164,11 +179,11 @@ struct Story<'p, W> {
 }
 
 impl<'p, W: Write> Story<'p, W> {
-    fn begin(programs: Programs, model: Model, page: &'p mut Page<W>) -> Result<Self, Failure> {
+    fn begin(programs: Programs, tee: Tee, model: Model, page: &'p mut Page<W>) -> Result<Self, Failure> {
         // Room for one opened model: each is removed before the next.
         let room = Room::find(model.bytes())?;
-        let installation = Installation::new(programs);
-        Ok(Self { page, model, installation, room, agent: None, recorder: None, permitted: 0, refused: 0 })
+        let installation = Installation::new(programs, tee);
+        Ok(Self { page, tee, model, installation, room, agent: None, recorder: None, permitted: 0, refused: 0 })
     }
 
     fn keys(&mut self) -> Result<(), Failure> {
@@ -190,6 +205,12 @@ impl<'p, W: Write> Story<'p, W> {
             "It gets keys of its own, certified by the root, and an empty store. Then it serves. It never sees the model; it holds \
              keys, encrypted, and decides who gets them.",
         )?;
+        if self.tee == Tee::Tdx {
+            self.page.say(
+                "Beside it lies what Intel's service says about processors today, signed: which firmware is current and which has known \
+                 weaknesses, and which certificates are revoked. Here a folder was carried in by hand; nothing is asked over the network.",
+            )?;
+        }
         let ended = self.installation.init()?;
         expect("the announced anchor class", ended.stdout.contains("anchor class test"), true)?;
         self.page.command(&ended.line)?;
@@ -224,10 +245,16 @@ impl<'p, W: Write> Story<'p, W> {
         let digest = self.installation.config_digest("guest.toml")?;
         self.page.command("portcullis-guest config-digest --config guest.toml")?;
         self.page.say(&brief(&digest))?;
-        let draft = Draft::accepting(&Machine::default(), &[&digest]);
-        let ended = self.installation.put_policy(1, &draft)?;
+        if self.tee == Tee::Tdx {
+            self.page.say(
+                "The image's firmware then starts a kernel, and the kernel gets a command line, which decides much. So the rules also name \
+                 what must stand in the registers (RTMR0, 1 and 3), and for the command line (RTMR2) the very events that the log must show.",
+            )?;
+        }
+        let rules = policy::accepting(self.tee, &[&digest]);
+        let ended = self.installation.put_policy_text(1, &rules)?;
         self.page.say("The rules are a file. What it does not allow is denied:")?;
-        self.page.file(&draft.text())?;
+        self.page.file(&rules)?;
         self.page.command(&ended.line)?;
         self.page.say("signed by the authority, and in force")
     }
@@ -272,7 +299,7 @@ impl<'p, W: Write> Story<'p, W> {
         }
         let socket = self.installation.path(GENUINE);
         expect("the agent's socket is free", socket.exists(), false)?;
-        self.agent = Some(Machine::default().start_agent(self.installation.programs(), GENUINE)?);
+        self.agent = Some(self.tee.genuine().start_agent(self.installation.programs(), GENUINE)?);
         let to = self.room.path().join("model");
         let ended = self.installation.unseal("guest.toml", GENUINE, self.model.name, "sealed", &to)?.expect(0)?;
         self.permitted += 1;

@@ -8,16 +8,17 @@ use protocol::messages::Problem;
 use super::{GENUINE, Story, Tone};
 use crate::arguments;
 use crate::failure::{Failure, expect};
-use crate::machine::Machine;
+use crate::machine::{Machine, SoftMachine, Tee};
 use crate::outsider::{Keys, Outsider};
 use crate::programs::Ended;
+use crate::td::{Log, TdMachine};
 
 /// A guest that the rules deny.
 struct Denied {
     heading: &'static str,
     text: &'static str,
     /// Its machine.
-    machine: Machine,
+    machine: Box<dyn SoftMachine>,
     /// Its configuration.
     config: &'static str,
     /// Every check that fails.
@@ -27,37 +28,89 @@ struct Denied {
 /// What the host writes into the guest's configuration.
 const TAMPERED: &str = "stdout = \"allowed\"\n";
 
-fn denied() -> [Denied; 4] {
-    let genuine = Machine::default;
-    [
+fn denied(tee: Tee) -> Vec<Denied> {
+    let mut denied = match tee {
+        Tee::Snp => denied_by_snp(),
+        Tee::Tdx => denied_by_tdx(),
+    };
+    denied.push(Denied {
+        heading: "A configuration that the host has changed",
+        text: "The right image on the right processor, but the host added a line to the guest's configuration: secrets may go to \
+               standard output, which is the host's log. The digest of the configuration is part of the proof.",
+        machine: tee.genuine(),
+        config: "changed.toml",
+        codes: &["configuration"],
+    });
+    denied
+}
+
+fn denied_by_snp() -> Vec<Denied> {
+    let changed = |change: fn(&mut Machine)| Box::new(Machine::default().with(change));
+    vec![
         Denied {
             heading: "Another image",
             text: "Somebody changed one thing in the image, to get in later. The measurement is another.",
-            machine: genuine().with(|machine| machine.measurement[0] ^= 1),
+            machine: changed(|machine| machine.measurement[0] ^= 1),
             config: "guest.toml",
             codes: &["snp-measurement"],
         },
         Denied {
             heading: "A guest under a debugger",
             text: "The right image, but the host started it in debug mode, in which it can read all its memory.",
-            machine: genuine().with(|machine| machine.policy |= Machine::DEBUG),
+            machine: changed(|machine| machine.policy |= Machine::DEBUG),
             config: "guest.toml",
             codes: &["snp-debug"],
         },
         Denied {
             heading: "Old firmware",
             text: "The right image, on a processor whose firmware lacks a security fix. The report says so, and cannot be made to say otherwise.",
-            machine: genuine().with(|machine| machine.firmware -= 1),
+            machine: changed(|machine| machine.firmware -= 1),
             config: "guest.toml",
             codes: &["snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"],
         },
+    ]
+}
+
+fn denied_by_tdx() -> Vec<Denied> {
+    let changed = |change: fn(&mut TdMachine)| Box::new(TdMachine::default().with(change));
+    vec![
         Denied {
-            heading: "A configuration that the host has changed",
-            text: "The right image on the right processor, but the host added a line to the guest's configuration: secrets may go to \
-                   standard output, which is the host's log. The digest of the configuration is part of the proof.",
-            machine: genuine(),
-            config: "changed.toml",
-            codes: &["configuration"],
+            heading: "Another image",
+            text: "Somebody changed one thing in what the VM is built from, to get in later. Its measurement, MRTD, is another.",
+            machine: changed(|machine| machine.mrtd[0] ^= 1),
+            config: "guest.toml",
+            codes: &["tdx-measurement"],
+        },
+        Denied {
+            heading: "A guest under a debugger",
+            text: "The right image, but the host started it in debug mode, in which it can read all its memory.",
+            machine: changed(|machine| machine.attributes |= TdMachine::DEBUG),
+            config: "guest.toml",
+            codes: &["tdx-debug"],
+        },
+        Denied {
+            heading: "Old firmware",
+            text: "The right image, on a processor whose microcode lacks a security fix. The quote says which microcode it is, and Intel's \
+                   signed document says that a newer one is out: out of date.",
+            machine: changed(|machine| machine.microcode -= 1),
+            config: "guest.toml",
+            codes: &["tdx-tcb-status"],
+        },
+        Denied {
+            heading: "Another command line for the kernel",
+            text: "The right image again, so MRTD is right too. But the host told the boot loader to start the kernel with a shell in place of \
+                   the inference server. The boot loader wrote that into a register before the kernel ran, and nothing can be taken out again.",
+            machine: changed(|machine| machine.command_line = b"console=ttyS0 init=/bin/sh\0".to_vec()),
+            config: "guest.toml",
+            codes: &["tdx-rtmr2-events"],
+        },
+        Denied {
+            heading: "An event log that is kept back",
+            text: "The genuine guest, whose host hides the event log from it. Without the log nobody can tell what the register stands for, \
+                   and what cannot be told is denied.",
+            machine: changed(|machine| machine.log = Log::Withheld),
+            config: "guest.toml",
+            codes: &["tdx-rtmr2-events"],
         },
     ]
 }
@@ -68,7 +121,7 @@ impl<W: Write> Story<'_, W> {
         self.page.heading("Now those who must not have it. Each asks the same broker for the same model.")?;
         let guest = self.installation.read("guest.toml")?;
         self.installation.write("changed.toml", format!("{guest}{TAMPERED}").as_bytes())?;
-        for (number, denied) in denied().into_iter().enumerate() {
+        for (number, denied) in denied(self.tee).into_iter().enumerate() {
             self.page.step(denied.heading)?;
             self.page.say(denied.text)?;
             let socket = format!("denied-{number}.sock");
@@ -156,7 +209,11 @@ impl<W: Write> Story<'_, W> {
         let (outsider, keys) = (self.outsider()?, Keys::generate()?);
         let request = Outsider::adopt(&self.recorded()?, &outsider.challenge()?, &keys)?;
         let problem = outsider.send(&request, &keys)?.refusal()?;
-        self.expect_rejection(&problem, "snp-report-data", "report data over the keys that signed the request")
+        let code = match self.tee {
+            Tee::Snp => "snp-report-data",
+            Tee::Tdx => "tdx-report-data",
+        };
+        self.expect_rejection(&problem, code, "report data over the keys that signed the request")
     }
 
     /// A request that proves nothing was refused by this check. Where the broker does not say what it expected, `expected` does.

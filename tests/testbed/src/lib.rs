@@ -5,7 +5,7 @@
 //!
 //! * [`snp`]: an AMD SEV-SNP machine: ARK, ASK, ASVK, VCEK, VLEK, revocation lists, attestation reports, certificate tables.
 //! * [`tdx`]: an Intel TDX machine: root, PCK authorities, PCK, TCB signer, revocation lists, TCB info, QE identity, quotes, event logs.
-//! * [`configfs`]: a fake configfs-tsm over FUSE, serving such a machine's reports to one guest.
+//! * [`configfs`]: a fake configfs-tsm over FUSE, serving such a machine's reports to one guest, and a TD's event log as its kernel shows it.
 //! * [`services`]: the vendors' services over HTTP, serving what such machines have, well or badly.
 //! * [`model`]: a small model folder in Hugging Face's layout.
 //! * [`rsa`]: the committed test keys and the RSASSA-PSS signatures under them.

@@ -6,16 +6,16 @@ use std::path::PathBuf;
 
 use portcullis_tests::arguments;
 use portcullis_tests::installation::{Installation, MODEL};
-use portcullis_tests::machine::Machine;
+use portcullis_tests::machine::{SoftMachine, Tee};
 use portcullis_tests::memory::{Kind, Room};
-use portcullis_tests::policy::Draft;
+use portcullis_tests::policy;
 use portcullis_tests::programs::{Ended, Programs, Server};
 use protocol::admin::{CheckVerdict, Ending};
 use serde_json::Value;
 use tempfile::TempDir;
 use testbed::model::{self, Extras, ModelFile, ModelShape};
 
-/// The socket of the agent on [`Machine::default`].
+/// The socket of the agent on [`Tee::genuine`].
 pub const GENUINE: &str = "genuine.sock";
 
 /// What every test begins with; dropped from top to bottom.
@@ -30,25 +30,35 @@ pub struct World {
 }
 
 impl World {
-    /// A fresh one.
+    /// A fresh one for SEV-SNP.
     pub fn new() -> Self {
+        Self::of(Tee::Snp)
+    }
+
+    /// A fresh one for guests of this kind.
+    pub fn of(tee: Tee) -> Self {
         let folder = tempfile::Builder::new().prefix("portcullis-test-").tempdir().unwrap();
         let programs = Programs::new(env!("CARGO_BIN_EXE_portcullis-demo"), folder.path());
         let room = Room::find(64 << 20).unwrap();
-        let installation = Installation::ready(programs).unwrap();
+        let installation = Installation::ready(programs, tee).unwrap();
         if room.kind() == Kind::Disk {
             println!("no memory file system here: plaintext goes to disk, by configuration");
             installation.write_guest("guest.toml", plaintext(&room)).unwrap();
             let digest = installation.config_digest("guest.toml").unwrap();
-            installation.put_policy(2, &Draft::accepting(&Machine::default(), &[&digest])).unwrap();
+            installation.put_policy_text(2, &policy::accepting(tee, &[&digest])).unwrap();
         }
-        let agent = Machine::default().start_agent(installation.programs(), GENUINE).unwrap();
+        let agent = tee.genuine().start_agent(installation.programs(), GENUINE).unwrap();
         Self { installation, agent, room, _folder: folder }
     }
 
     /// The same with a small model, sealed to `sealed` and published as version 1 of [`MODEL`].
     pub fn with_model() -> Self {
-        let world = Self::new();
+        Self::with_model_of(Tee::Snp)
+    }
+
+    /// The same for guests of this kind.
+    pub fn with_model_of(tee: Tee) -> Self {
+        let world = Self::of(tee);
         world.publish(MODEL, 1, "sealed", 1);
         world
     }
@@ -88,7 +98,7 @@ impl World {
     }
 
     /// A guest on another machine asks for [`MODEL`].
-    pub fn check_on(&self, machine: &Machine) -> Ended {
+    pub fn check_on(&self, machine: &dyn SoftMachine) -> Ended {
         let socket = "other.sock";
         let _agent = machine.start_agent(self.installation.programs(), socket).unwrap();
         self.check_as("guest.toml", socket, MODEL)

@@ -2,7 +2,8 @@
 //!
 //! It behaves as the kernel does (`drivers/virt/coco/guest/report.c`, `fs/configfs/file.c`, `drivers/virt/coco/sev-guest`): a directory
 //! is a report instance, a binary attribute is delivered when it is closed and its error is lost there, a report is generated on the
-//! first read after a write and cached until the next write, and every write counts. [`Fault`] says how it misbehaves on request.
+//! first read after a write and cached until the next write, and every write counts. Behind it is an SNP guest or a TD, whose event log
+//! stands elsewhere ([`ccel`]). [`Fault`] says how it misbehaves on request.
 //!
 //! Left out: the SVSM attributes, which the kernel shows to guests above VMPL 0 only.
 //!
@@ -30,16 +31,17 @@ use fuser::{BackgroundSession, Config, MountOption};
 
 use self::filesystem::Reports;
 use self::tsm::Tsm;
-use crate::snp::SoftGuest;
+use crate::tdx::{Ending, EventLog};
 
 pub use serve::{ServeError, serve};
+pub use tsm::Guest;
 
 /// A way in which the fake misbehaves. Those with `times` happen that often and then no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No driver is registered: `mkdir` and every later step fail with `ENXIO`.
     NoProvider,
-    /// `provider` reads so instead of `sev_guest`.
+    /// `provider` reads so instead of the driver's own name.
     Provider(String),
     /// Somebody else writes 64 bytes of his own right after an inblob was delivered.
     RivalAfterInblob {
@@ -80,6 +82,17 @@ pub struct FakeConfigfs {
     state: Shared,
 }
 
+/// Bytes of the area that firmware sets aside for an event log.
+const CCEL_AREA: usize = 64 * 1024;
+
+/// A TD's event log as the kernel shows it (`/sys/firmware/acpi/tables/data/CCEL`): its records, and 0xff to the end of an area of 64 KiB.
+#[must_use]
+pub fn ccel(log: &EventLog) -> Vec<u8> {
+    let records = log.clone().with(|log| log.ending = Ending::None).bytes();
+    let padding = CCEL_AREA.saturating_sub(records.len());
+    log.clone().with(|log| log.ending = Ending::Ones(padding)).bytes()
+}
+
 type Shared = Arc<Mutex<Tsm>>;
 
 fn locked(state: &Shared) -> MutexGuard<'_, Tsm> {
@@ -87,10 +100,10 @@ fn locked(state: &Shared) -> MutexGuard<'_, Tsm> {
 }
 
 impl FakeConfigfs {
-    /// An honest one that serves this guest's reports; the guest's VMPL is the privilege floor.
+    /// An honest one that serves this guest's reports or quotes; an SNP guest's VMPL is the privilege floor.
     #[must_use]
-    pub fn new(guest: SoftGuest) -> Self {
-        Self { state: Arc::new(Mutex::new(Tsm::new(guest))) }
+    pub fn new(guest: impl Into<Guest>) -> Self {
+        Self { state: Arc::new(Mutex::new(Tsm::new(guest.into()))) }
     }
 
     /// Adds a fault.

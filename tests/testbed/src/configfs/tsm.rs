@@ -6,8 +6,9 @@ use fuser::Errno;
 
 use super::{Fault, OUTBLOB_MAX};
 use crate::snp::{SoftEvidence, SoftGuest};
+use crate::tdx::SoftTdGuest;
 
-/// Bytes that `inblob` takes at most, and that the SNP driver demands exactly.
+/// Bytes that `inblob` takes at most, and that both drivers demand exactly.
 const INBLOB_LENGTH: usize = 64;
 
 /// The highest privilege level number (GHCB specification: VMPL 3).
@@ -59,6 +60,60 @@ impl Attribute {
     }
 }
 
+/// Whose reports are served: which driver is behind the folder.
+#[derive(Clone, Debug)]
+pub enum Guest {
+    /// `sev_guest`: an SNP guest.
+    Snp(Box<SoftGuest>),
+    /// `tdx_guest`: a TD.
+    Td(Box<SoftTdGuest>),
+}
+
+impl From<SoftGuest> for Guest {
+    fn from(guest: SoftGuest) -> Self {
+        Self::Snp(Box::new(guest))
+    }
+}
+
+impl From<SoftTdGuest> for Guest {
+    fn from(guest: SoftTdGuest) -> Self {
+        Self::Td(Box::new(guest))
+    }
+}
+
+impl Guest {
+    fn provider(&self) -> &'static str {
+        match self {
+            Self::Snp(_) => "sev_guest",
+            Self::Td(_) => "tdx_guest",
+        }
+    }
+
+    /// The lowest privilege level that may be asked for; a TD has no levels.
+    fn floor(&self) -> u32 {
+        match self {
+            Self::Snp(guest) => guest.report.vmpl,
+            Self::Td(_) => 0,
+        }
+    }
+
+    /// What the driver shows beside the attributes that every driver has.
+    fn shows(&self, attribute: Attribute) -> bool {
+        match self {
+            Self::Snp(_) => true,
+            Self::Td(_) => !matches!(attribute, Attribute::Auxblob | Attribute::Privlevel | Attribute::PrivlevelFloor),
+        }
+    }
+
+    /// A quote stands where a report does; nothing comes along with it.
+    fn attest(&self, report_data: &[u8; INBLOB_LENGTH], privlevel: u32) -> SoftEvidence {
+        match self {
+            Self::Snp(guest) => guest.attest_at(report_data, privlevel),
+            Self::Td(guest) => SoftEvidence { report: guest.attest(report_data).quote, certificate_table: Vec::new() },
+        }
+    }
+}
+
 /// One report instance.
 #[derive(Default)]
 struct Instance {
@@ -89,7 +144,7 @@ impl Instance {
 
 /// The driver and its report instances.
 pub(super) struct Tsm {
-    guest: SoftGuest,
+    guest: Guest,
     faults: Vec<Fault>,
     instances: BTreeMap<String, Instance>,
     next_number: u64,
@@ -97,7 +152,7 @@ pub(super) struct Tsm {
 }
 
 impl Tsm {
-    pub(super) fn new(guest: SoftGuest) -> Self {
+    pub(super) fn new(guest: Guest) -> Self {
         Self { guest, faults: Vec::new(), instances: BTreeMap::new(), next_number: 1, generated: 0 }
     }
 
@@ -121,7 +176,8 @@ impl Tsm {
     /// The attributes that an instance shows.
     pub(super) fn attributes(&self) -> Vec<Attribute> {
         let hidden = self.faults.contains(&Fault::NoAuxblob);
-        Attribute::ALL.into_iter().filter(|attribute| !(hidden && *attribute == Attribute::Auxblob)).collect()
+        let shown = Attribute::ALL.into_iter().filter(|attribute| self.guest.shows(*attribute));
+        shown.filter(|attribute| !(hidden && *attribute == Attribute::Auxblob)).collect()
     }
 
     /// `mkdir`: the new instance's number.
@@ -149,7 +205,7 @@ impl Tsm {
         }
         let level = unsigned(text).ok_or(Errno::EINVAL)?;
         self.provider()?;
-        if level < self.guest.report.vmpl || level > PRIVLEVEL_MAX {
+        if level < self.guest.floor() || level > PRIVLEVEL_MAX {
             return Err(Errno::EINVAL);
         }
         let instance = self.instance(number)?;
@@ -180,7 +236,7 @@ impl Tsm {
             Attribute::Generation => Ok(format!("{}\n", self.instance(number)?.write_generation).into_bytes()),
             Attribute::PrivlevelFloor => {
                 self.provider()?;
-                Ok(format!("{}\n", self.guest.report.vmpl).into_bytes())
+                Ok(format!("{}\n", self.guest.floor()).into_bytes())
             }
             Attribute::Outblob => {
                 let report = self.outblob(number)?;
@@ -231,7 +287,7 @@ impl Tsm {
         Ok(evidence)
     }
 
-    /// The SNP driver's part.
+    /// The driver's part.
     fn generate(&mut self, inblob: &[u8], privlevel: u32) -> Result<SoftEvidence, Errno> {
         self.provider()?;
         let mut report_data: [u8; INBLOB_LENGTH] = inblob.try_into().map_err(|_| Errno::EINVAL)?;
@@ -239,13 +295,13 @@ impl Tsm {
             return Err(errno);
         }
         // The firmware refuses a report for a more privileged level than the guest's own.
-        if privlevel < self.guest.report.vmpl {
+        if privlevel < self.guest.floor() {
             return Err(Errno::EIO);
         }
         if self.faults.contains(&Fault::OtherReportData) {
             report_data = RIVAL;
         }
-        Ok(self.guest.attest_at(&report_data, privlevel))
+        Ok(self.guest.attest(&report_data, privlevel))
     }
 
     fn failure(&mut self) -> Option<Errno> {
@@ -269,7 +325,7 @@ impl Tsm {
     }
 
     fn provider(&self) -> Result<&str, Errno> {
-        let mut name = "sev_guest";
+        let mut name = self.guest.provider();
         for fault in &self.faults {
             match fault {
                 Fault::NoProvider => return Err(Errno::ENXIO),
@@ -310,7 +366,7 @@ mod tests {
     use crate::snp::{GuestShape, Line, SoftPlatform};
 
     fn tsm(vmpl: u32) -> (Tsm, u64) {
-        let mut tsm = Tsm::new(SoftPlatform::new(Line::Milan).guest(GuestShape { vmpl, ..GuestShape::default() }));
+        let mut tsm = Tsm::new(SoftPlatform::new(Line::Milan).guest(GuestShape { vmpl, ..GuestShape::default() }).into());
         let number = tsm.create("one").unwrap();
         (tsm, number)
     }
@@ -332,6 +388,19 @@ mod tests {
         tsm.store(number, Attribute::Privlevel, b"2").unwrap();
         assert_eq!(tsm.read(number, Attribute::Outblob).unwrap()[0x30], 2);
         assert_eq!((tsm.generated, generation(&mut tsm, number).as_str()), (2, "2\n"));
+    }
+
+    #[test]
+    fn a_td_has_a_quote_and_neither_levels_nor_certificates() {
+        use crate::tdx::{SoftTdx, TdShape};
+        let guest = SoftTdx::new().guest(TdShape::default());
+        let mut tsm = Tsm::new(guest.clone().into());
+        let number = tsm.create("one").unwrap();
+        assert_eq!(tsm.attributes(), [Attribute::Inblob, Attribute::Outblob, Attribute::Provider, Attribute::Generation]);
+        assert_eq!(tsm.read(number, Attribute::Provider).unwrap(), b"tdx_guest\n");
+        tsm.deliver(number, &[7; 64]).unwrap();
+        assert_eq!(tsm.read(number, Attribute::Outblob).unwrap(), guest.attest(&[7; 64]).quote);
+        assert_eq!(generation(&mut tsm, number), "1\n");
     }
 
     #[test]

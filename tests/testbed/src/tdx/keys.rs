@@ -35,10 +35,10 @@ pub fn public_key_info(key: &SigningKey) -> Vec<u8> {
     der::sequence(&[&curve, &der::bit_string(&[&[4], coordinates(key).as_slice()].concat())])
 }
 
-/// Name of a key in certificates: 20 bytes, as the SHA-1 of other implementations is, but any will do.
+/// Name of a key in certificates: the first 20 bytes of the SHA-256 of its point (RFC 7093, method 1).
 #[must_use]
 pub fn key_identifier(key: &SigningKey) -> [u8; 20] {
-    let digest = Sha256::digest(coordinates(key));
+    let digest = Sha256::new_with_prefix([4u8]).chain_update(coordinates(key)).finalize();
     digest[..20].try_into().expect("20 of 32 bytes")
 }
 

@@ -35,6 +35,7 @@ mod document;
 mod enclave;
 mod event_log;
 mod guest;
+mod issued;
 mod keys;
 pub mod pem;
 mod platform;

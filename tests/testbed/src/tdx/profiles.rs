@@ -51,13 +51,10 @@ impl SoftTdx {
         }
     }
 
-    /// The serial number of this role's certificate, 20 bytes: the key's identifier, as Intel has it for authorities.
+    /// The serial number of this role's certificate, big-endian: the key's identifier, as Intel has it for all but PCKs.
     #[must_use]
     pub fn serial(&self, role: Role) -> Vec<u8> {
-        let mut serial = keys::key_identifier(&self.key(role)).to_vec();
-        // Not zero in front, so that an encoder need not shorten it.
-        serial[0] |= 1;
-        serial
+        keys::key_identifier(&self.key(role)).to_vec()
     }
 
     /// The SGX extension that this platform's PCK certificate has.

@@ -1,17 +1,18 @@
-//! The parts of X.509 that the AMD profiles use, read without copying: certificates, names, extensions, and what they have
+//! The parts of X.509 that the vendors' profiles use, read without copying: certificates, names, extensions, and what they have
 //! in common with revocation lists (RFC 5280). Parsing proves nothing; the signatures are checked elsewhere.
+
+pub(crate) mod crl;
 
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, OctetStringRef};
 use der::{Decode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use protocol::limits;
 use protocol::time::UnixTime;
+use rustls_pki_types::AlgorithmIdentifier;
 use x509_cert::time::Time;
-
-use super::anchors::Window;
 
 /// What is wrong with some DER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 impl From<der::Error> for Malformed {
     fn from(_: der::Error) -> Self {
@@ -19,16 +20,18 @@ impl From<der::Error> for Malformed {
     }
 }
 
+pub(crate) const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
+pub(crate) const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// The contents of the next value, which must have `tag`.
-pub(super) fn contents<'a>(reader: &mut SliceReader<'a>, tag: Tag) -> Result<&'a [u8], Malformed> {
+pub(crate) fn contents<'a>(reader: &mut SliceReader<'a>, tag: Tag) -> Result<&'a [u8], Malformed> {
     let value = AnyRef::decode(reader)?;
     if value.tag() == tag { Ok(value.value()) } else { Err(Malformed("not DER of its type")) }
 }
 
 /// The contents of the one SEQUENCE that `bytes` are, exactly.
-pub(super) fn only_sequence(bytes: &[u8]) -> Result<&[u8], Malformed> {
+pub(crate) fn only_sequence(bytes: &[u8]) -> Result<&[u8], Malformed> {
     let mut reader = SliceReader::new(bytes)?;
     let inner = contents(&mut reader, Tag::Sequence)?;
     end(reader)?;
@@ -36,25 +39,25 @@ pub(super) fn only_sequence(bytes: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 /// That nothing follows.
-pub(super) fn end(reader: SliceReader<'_>) -> Result<(), Malformed> {
+pub(crate) fn end(reader: SliceReader<'_>) -> Result<(), Malformed> {
     if reader.is_finished() { Ok(()) } else { Err(Malformed("bytes behind its end")) }
 }
 
 /// What certificates and revocation lists have in common: a body, the algorithm of its signature, and the signature.
 #[derive(Clone, Copy)]
-pub(super) struct Signed<'a> {
+pub(crate) struct Signed<'a> {
     /// The signed bytes: the body with its tag and length.
-    pub(super) message: &'a [u8],
+    pub(crate) message: &'a [u8],
     /// The body's contents.
-    pub(super) body: &'a [u8],
+    pub(crate) body: &'a [u8],
     /// Contents of the AlgorithmIdentifier; the body's own must be the same.
-    pub(super) algorithm: &'a [u8],
+    pub(crate) algorithm: &'a [u8],
     /// The signature's bytes.
-    pub(super) signature: &'a [u8],
+    pub(crate) signature: &'a [u8],
 }
 
 impl<'a> Signed<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = SliceReader::new(only_sequence(bytes)?)?;
         let message = reader.tlv_bytes()?;
         let algorithm = contents(&mut reader, Tag::Sequence)?;
@@ -66,15 +69,15 @@ impl<'a> Signed<'a> {
 
 /// One extension.
 #[derive(Clone, Copy)]
-pub(super) struct Extension<'a> {
-    pub(super) id: ObjectIdentifier,
-    pub(super) critical: bool,
+pub(crate) struct Extension<'a> {
+    pub(crate) id: ObjectIdentifier,
+    pub(crate) critical: bool,
     /// Contents of extnValue.
-    pub(super) value: &'a [u8],
+    pub(crate) value: &'a [u8],
 }
 
 /// Reads `Extensions`, given with its tag.
-pub(super) fn extensions(bytes: &[u8]) -> Result<Vec<Extension<'_>>, Malformed> {
+pub(crate) fn extensions(bytes: &[u8]) -> Result<Vec<Extension<'_>>, Malformed> {
     let mut reader = SliceReader::new(only_sequence(bytes)?)?;
     let mut extensions = Vec::new();
     while !reader.is_finished() {
@@ -89,12 +92,12 @@ pub(super) fn extensions(bytes: &[u8]) -> Result<Vec<Extension<'_>>, Malformed> 
 }
 
 /// Reads a `Time`.
-pub(super) fn time(reader: &mut SliceReader<'_>) -> Result<UnixTime, Malformed> {
+pub(crate) fn time(reader: &mut SliceReader<'_>) -> Result<UnixTime, Malformed> {
     Ok(UnixTime::from_seconds(Time::decode(reader)?.to_unix_duration().as_secs()))
 }
 
 /// The one common name in a `Name`, given as its contents.
-pub(super) fn common_name(name: &[u8]) -> Result<&str, Malformed> {
+pub(crate) fn common_name(name: &[u8]) -> Result<&str, Malformed> {
     let mut found = None;
     let mut names = SliceReader::new(name)?;
     while !names.is_finished() {
@@ -120,32 +123,32 @@ fn text(value: AnyRef<'_>) -> Result<&str, Malformed> {
 }
 
 /// A serial number in lower-case hex, without leading zeros.
-pub(super) fn serial_text(serial: &[u8]) -> String {
+pub(crate) fn serial_text(serial: &[u8]) -> String {
     let digits: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     let trimmed = digits.trim_start_matches('0');
     if trimmed.is_empty() { "0".to_owned() } else { trimmed.to_owned() }
 }
 
 /// One X.509 v3 certificate.
-pub(super) struct Certificate<'a> {
-    pub(super) der: &'a [u8],
-    pub(super) signed: Signed<'a>,
+pub(crate) struct Certificate<'a> {
+    pub(crate) der: &'a [u8],
+    pub(crate) signed: Signed<'a>,
     /// Contents of the INTEGER.
-    pub(super) serial: &'a [u8],
+    pub(crate) serial: &'a [u8],
     /// Contents of the `Name`.
-    pub(super) issuer: &'a [u8],
-    pub(super) not_before: UnixTime,
-    pub(super) not_after: UnixTime,
+    pub(crate) issuer: &'a [u8],
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
     /// Contents of the `Name`.
-    pub(super) subject: &'a [u8],
+    pub(crate) subject: &'a [u8],
     /// `SubjectPublicKeyInfo` with its tag and length.
-    pub(super) key: &'a [u8],
-    pub(super) extensions: Vec<Extension<'a>>,
+    pub(crate) key: &'a [u8],
+    pub(crate) extensions: Vec<Extension<'a>>,
 }
 
 impl<'a> Certificate<'a> {
     /// Reads exactly one certificate of at most [`limits::CERTIFICATE`] bytes.
-    pub(super) fn parse(der: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(der: &'a [u8]) -> Result<Self, Malformed> {
         if der.len() > limits::CERTIFICATE {
             return Err(Malformed("longer than any certificate"));
         }
@@ -172,25 +175,64 @@ impl<'a> Certificate<'a> {
     }
 
     /// The subject's common name; empty where it has none that can be read.
-    pub(super) fn common_name(&self) -> &'a str {
+    pub(crate) fn common_name(&self) -> &'a str {
         common_name(self.subject).unwrap_or_default()
     }
 
     /// When it is valid.
-    pub(super) fn window(&self, certificate: &'static str) -> Window {
+    pub(crate) fn window(&self, certificate: &'static str) -> Window {
         Window { certificate, not_before: self.not_before, not_after: self.not_after }
     }
 
     /// The value of the extension `id`, if there is exactly one.
-    pub(super) fn extension(&self, id: ObjectIdentifier) -> Option<&'a [u8]> {
+    pub(crate) fn extension(&self, id: ObjectIdentifier) -> Option<&'a [u8]> {
         let mut all = self.extensions.iter().filter(|extension| extension.id == id);
         let first = all.next()?;
         all.next().is_none().then_some(first.value)
     }
 }
 
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Which certificate, for people.
+    pub(crate) certificate: &'static str,
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
+}
+
+/// A certificate that is not valid at the time of judging. Each vendor has a rejection for either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untimely {
+    NotYet { certificate: &'static str, not_before: UnixTime, at: UnixTime },
+    Expired { certificate: &'static str, not_after: UnixTime, at: UnixTime },
+}
+
+impl Window {
+    /// That `at` lies within.
+    pub(crate) fn check(&self, at: UnixTime) -> Result<(), Untimely> {
+        let Self { certificate, not_before, not_after } = *self;
+        if at < not_before {
+            return Err(Untimely::NotYet { certificate, not_before, at });
+        }
+        if at > not_after {
+            return Err(Untimely::Expired { certificate, not_after, at });
+        }
+        Ok(())
+    }
+}
+
+/// The bits of the key in a `SubjectPublicKeyInfo` (given with its tag) whose algorithm is `algorithm`; `None` where it is another.
+pub(crate) fn public_key(key: &[u8], algorithm: AlgorithmIdentifier) -> Result<Option<&[u8]>, Malformed> {
+    let mut reader = SliceReader::new(only_sequence(key)?)?;
+    let found = contents(&mut reader, Tag::Sequence)?;
+    let key = BitStringRef::decode(&mut reader)?.as_bytes().ok_or(Malformed("a key with unused bits"))?;
+    end(reader)?;
+    Ok((found == algorithm.as_ref()).then_some(key))
+}
+
 /// The tag of a constructed, context-specific value.
-pub(super) const fn context(number: u32) -> Tag {
+pub(crate) const fn context(number: u32) -> Tag {
     Tag::ContextSpecific { constructed: true, number: TagNumber(number) }
 }
 

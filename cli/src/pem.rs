@@ -12,7 +12,7 @@ const LIMIT: usize = 512 * 1024;
 
 /// What a file should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Certificates,
     RevocationLists,
 }
@@ -70,7 +70,7 @@ impl From<PemError> for Failure {
 }
 
 /// All certificates, or revocation lists, of one file, as DER. What is not PEM is taken for DER; whether it is any is the verifier's to judge.
-pub(super) fn read(path: &Path, content: Content) -> Result<Vec<Vec<u8>>, PemError> {
+pub(crate) fn read(path: &Path, content: Content) -> Result<Vec<Vec<u8>>, PemError> {
     let bytes = files::read(path, content.what(), LIMIT)?;
     if bytes.is_empty() {
         return Err(PemError::Empty { path: path.to_owned(), what: content.what() });

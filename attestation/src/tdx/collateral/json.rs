@@ -1,0 +1,167 @@
+//! Signed JSON, read so that the bytes that were signed are the bytes that are read, and so that no two readers can read two things.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use protocol::encoding::from_hex;
+use protocol::limits;
+use protocol::time::UnixTime;
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::tdx::rejection::TdxRejection;
+
+/// A signed document, not yet believed: an object of exactly two keys.
+pub(super) struct Signed<'a> {
+    /// The signed value, exactly as received: from its first to its last byte.
+    pub(super) value: &'a str,
+    /// r ‖ s.
+    pub(super) signature: [u8; 64],
+}
+
+/// Takes a document apart: UTF-8, one object, in it `name` and `signature` and nothing else, and no key twice in any object.
+pub(super) fn split<'a>(body: &'a [u8], name: &'static str, document: &'static str) -> Result<Signed<'a>, TdxRejection> {
+    if body.len() > limits::COLLATERAL_BODY {
+        return Err(TdxRejection::DocumentTooLong { document, limit: limits::COLLATERAL_BODY, found: body.len() });
+    }
+    let malformed = |what: &str| TdxRejection::DocumentMalformed { document, what: what.to_owned() };
+    let text = core::str::from_utf8(body).map_err(|_| malformed("no UTF-8"))?;
+    no_key_twice(text, document)?;
+    let outer: Outer<'a> = serde_json::from_str(text).map_err(|error| malformed(&error.to_string()))?;
+    let (value, signature) = outer.parts(name).ok_or_else(|| malformed("its keys are not exactly its name and signature"))?;
+    let signature = from_hex(&signature.to_ascii_lowercase()).ok_or_else(|| malformed("its signature is not 64 bytes in hex"))?;
+    Ok(Signed { value, signature })
+}
+
+/// Reads the signed value.
+pub(super) fn read<T: DeserializeOwned>(value: &str, document: &'static str) -> Result<T, TdxRejection> {
+    serde_json::from_str(value).map_err(|error| TdxRejection::DocumentMalformed { document, what: error.to_string() })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outer<'a> {
+    #[serde(rename = "tcbInfo", borrow)]
+    tcb_info: Option<&'a RawValue>,
+    #[serde(rename = "enclaveIdentity", borrow)]
+    enclave_identity: Option<&'a RawValue>,
+    signature: String,
+}
+
+impl<'a> Outer<'a> {
+    fn parts(&self, name: &str) -> Option<(&'a str, &str)> {
+        let value = match (name, self.tcb_info, self.enclave_identity) {
+            ("tcbInfo", Some(value), None) | ("enclaveIdentity", None, Some(value)) => value,
+            _ => return None,
+        };
+        Some((value.get(), &self.signature))
+    }
+}
+
+/// Refuses a document in which any object has a key twice, however it is spelled.
+fn no_key_twice(text: &str, document: &'static str) -> Result<(), TdxRejection> {
+    let mut twice = None;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = Unique(&mut twice).deserialize(&mut reader).and_then(|()| reader.end());
+    match (twice, read) {
+        (Some(key), _) => Err(TdxRejection::DocumentDuplicateKey { document, key }),
+        (None, Err(error)) => Err(TdxRejection::DocumentMalformed { document, what: error.to_string() }),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// Walks through any value and takes note of the first key that stands twice.
+struct Unique<'a>(&'a mut Option<String>);
+
+impl<'de> DeserializeSeed<'de> for Unique<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unique<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Unique(&mut *self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if seen.contains(&key) {
+                *self.0 = Some(key);
+                entries.next_value::<IgnoredAny>()?;
+                return Err(de::Error::custom("a key twice"));
+            }
+            seen.insert(key);
+            entries.next_value_seed(Unique(&mut *self.0))?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes in hex of either case, of exactly their length.
+pub(super) struct Hex<const N: usize>(pub(super) [u8; N]);
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        from_hex(&text.to_ascii_lowercase()).map(Self).ok_or_else(|| de::Error::custom(format_args!("expected {N} bytes in hex")))
+    }
+}
+
+/// What every level of a document says of its TCB.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawVerdict {
+    pub(super) tcb_date: UnixTime,
+    pub(super) tcb_status: String,
+    #[serde(default, rename = "advisoryIDs")]
+    pub(super) advisories: Vec<String>,
+}
+
+/// A level whose TCB is one ISVSVN: of a TDX module or of a quoting enclave.
+#[derive(Deserialize)]
+pub(super) struct RawIsvLevel {
+    pub(super) tcb: RawIsvTcb,
+    #[serde(flatten)]
+    pub(super) verdict: RawVerdict,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawIsvTcb {
+    pub(super) isvsvn: u16,
+}

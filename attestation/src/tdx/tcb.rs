@@ -1,0 +1,135 @@
+//! What the collateral says of a TCB (QVL, "EvaluateTcb", "TcbLevelCheck", "TDRelaunchCheck").
+
+use protocol::time::UnixTime;
+
+use super::collateral::levels::{IsvLevel, Standing, Verdict};
+use super::collateral::qe_identity::QeIdentity;
+use super::collateral::tcb_info::{PlatformLevel, TcbInfo};
+use super::module;
+use super::rejection::TdxRejection;
+use crate::claims::{PckClaims, TcbPart, TcbStatus, TcbVerdict};
+
+const PLATFORM: &str = "platform";
+const MODULE: &str = "TDX module";
+const QE: &str = "quoting enclave";
+
+/// What is evaluated, but for TEE_TCB_SVN.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) pck: &'a PckClaims,
+    pub(super) qe_isv_svn: u16,
+    pub(super) info: &'a TcbInfo,
+    pub(super) identity: &'a QeIdentity,
+}
+
+/// The verdict on the TCB that a TD was launched under and, where the report names it, the one that runs now.
+pub(super) fn evaluate(subject: Subject<'_>, launched: [u8; 16], current: Option<[u8; 16]>) -> Result<TcbVerdict, TdxRejection> {
+    let mut verdict = evaluate_one(subject, launched)?;
+    if let Some(current) = current {
+        verdict.status = relaunch(verdict.status, evaluate_one(subject, current)?.status);
+    }
+    Ok(verdict)
+}
+
+fn evaluate_one(subject: Subject<'_>, svn: [u8; 16]) -> Result<TcbVerdict, TdxRejection> {
+    let Subject { pck, qe_isv_svn, info, identity } = subject;
+    let [module_svn, _, ..] = svn;
+    let module = module::find(info, svn).map_err(|_| TdxRejection::TcbNotSupported { part: MODULE })?;
+    // From major version 1 on, the first two components are the module's, and its identity has levels of its own.
+    let start = if module.is_some() { 2 } else { 0 };
+    let platform = Found::first(&info.levels, PLATFORM, |level| covers(level, pck, &svn, start), |level: &PlatformLevel| &level.verdict)?;
+    let isv = |levels, part, svn: u16| Found::first(levels, part, |level: &IsvLevel| svn >= level.isv_svn, |level| &level.verdict);
+    let module = module.map(|module| isv(&module.levels, MODULE, u16::from(module_svn))?.of_component()).transpose()?;
+    let qe = isv(&identity.levels, QE, qe_isv_svn)?.of_component()?;
+
+    let components: Vec<&Found<'_>> = module.iter().chain([&qe]).collect();
+    let parts = || components.iter().copied().chain([&platform]);
+    let out_of_date = components.iter().any(|component| component.status == TcbStatus::OutOfDate);
+    let mut advisories: Vec<String> = parts().flat_map(|part| part.verdict.advisories.iter().cloned()).collect();
+    advisories.sort_unstable();
+    advisories.dedup();
+    Ok(TcbVerdict {
+        status: if out_of_date { converge(platform.status) } else { platform.status },
+        date: parts().map(|part| part.verdict.date).min().unwrap_or(platform.verdict.date),
+        advisories,
+        superseded: parts().filter_map(|part| part.superseded).min(),
+        platform: platform.part(),
+        module: module.as_ref().map(Found::part),
+        qe: qe.part(),
+    })
+}
+
+/// The first level that a part reaches, and what stands above it.
+struct Found<'a> {
+    name: &'static str,
+    verdict: &'a Verdict,
+    status: TcbStatus,
+    /// The earliest date of a level above.
+    superseded: Option<UnixTime>,
+}
+
+impl<'a> Found<'a> {
+    fn first<T>(
+        levels: &'a [T],
+        name: &'static str,
+        reached: impl Fn(&T) -> bool,
+        verdict: impl Fn(&'a T) -> &'a Verdict,
+    ) -> Result<Self, TdxRejection> {
+        let mut superseded: Option<UnixTime> = None;
+        for level in levels {
+            let found = verdict(level);
+            if reached(level) {
+                return match found.standing {
+                    Standing::Is(status) => Ok(Self { name, verdict: found, status, superseded }),
+                    Standing::Revoked => Err(TdxRejection::TcbRevoked { part: name }),
+                };
+            }
+            superseded = Some(superseded.map_or(found.date, |earlier| earlier.min(found.date)));
+        }
+        Err(TdxRejection::TcbNotSupported { part: name })
+    }
+
+    /// A module or quoting enclave is up to date or out of date. Any other status would be lost in the merge, and is refused.
+    fn of_component(self) -> Result<Self, TdxRejection> {
+        match self.status {
+            TcbStatus::UpToDate | TcbStatus::OutOfDate => Ok(self),
+            found => Err(TdxRejection::TcbPartStatus { part: self.name, found }),
+        }
+    }
+
+    const fn part(&self) -> TcbPart {
+        TcbPart { status: self.status, date: self.verdict.date }
+    }
+}
+
+/// Whether a platform reaches a level in every component. TDX components count from `start`.
+fn covers(level: &PlatformLevel, pck: &PckClaims, svn: &[u8; 16], start: usize) -> bool {
+    let at_least = |own: &[u8], least: &[u8]| own.iter().zip(least).all(|(own, least)| own >= least);
+    let tail = |components: &[u8; 16]| components.iter().copied().skip(start).collect::<Vec<u8>>();
+    at_least(&pck.components, &level.sgx) && pck.pce_svn >= level.pce_svn && at_least(&tail(svn), &tail(&level.tdx))
+}
+
+/// The platform's status where a component is out of date.
+const fn converge(platform: TcbStatus) -> TcbStatus {
+    match platform {
+        TcbStatus::UpToDate | TcbStatus::SwHardeningNeeded => TcbStatus::OutOfDate,
+        TcbStatus::ConfigurationNeeded | TcbStatus::ConfigurationAndSwHardeningNeeded => TcbStatus::OutOfDateConfigurationNeeded,
+        other => other,
+    }
+}
+
+/// The status of a TD that was launched under one TCB and runs under another: it descends from the first.
+const fn relaunch(launched: TcbStatus, current: TcbStatus) -> TcbStatus {
+    use TcbStatus::{
+        ConfigurationAndSwHardeningNeeded, ConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, RelaunchAdvised,
+        RelaunchAdvisedConfigurationNeeded, SwHardeningNeeded, UpToDate,
+    };
+    match (launched, current) {
+        (OutOfDate, UpToDate | SwHardeningNeeded) => RelaunchAdvised,
+        (OutOfDate, ConfigurationNeeded | ConfigurationAndSwHardeningNeeded)
+        | (OutOfDateConfigurationNeeded, UpToDate | SwHardeningNeeded | ConfigurationNeeded | ConfigurationAndSwHardeningNeeded) => {
+            RelaunchAdvisedConfigurationNeeded
+        }
+        (launched, _) => launched,
+    }
+}

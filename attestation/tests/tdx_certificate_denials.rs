@@ -1,0 +1,378 @@
+//! PCK chains and revocation lists of a soft TDX machine with one thing wrong, each beside one that is nearly so and passes.
+
+mod soft_tdx;
+
+use attestation::{Anchors, BadAnchor, Lapsed, PckAuthority, Revocation, TdxRejection};
+use protocol::time::UnixTime;
+use soft_tdx::{Case, NOW, anchors};
+use testbed::der;
+use testbed::tdx::{self, BasicConstraints, Role, Root, SgxExtension, SignatureState, SoftTdx, oid};
+
+const LEAF: &str = "PCK certificate";
+const AUTHORITY: &str = "PCK authority's certificate";
+const ROOT: &str = "root certificate of the PCK chain";
+
+fn processor() -> SoftTdx {
+    SoftTdx::new().certified_by(tdx::PckAuthority::Processor)
+}
+
+/// With another SGX extension.
+fn sgx(platform: SoftTdx, change: impl FnOnce(&mut SgxExtension)) -> Case {
+    let mut extension = platform.sgx_extension();
+    change(&mut extension);
+    Case::of(platform).pck(|pck| pck.set(oid::SGX, extension.der()))
+}
+
+#[test]
+fn both_authorities_certify() {
+    let claims = Case::genuine().passes().platform;
+    assert_eq!((claims.authority, claims.smt_enabled), (PckAuthority::Platform, Some(true)));
+    assert!(claims.platform_instance.is_some());
+    let claims = Case::of(processor()).passes().platform;
+    assert_eq!((claims.authority, claims.platform_instance, claims.smt_enabled), (PckAuthority::Processor, None, None));
+}
+
+#[test]
+fn evidence_is_judged_only_under_a_root_for_it() {
+    let ark = testbed::snp::SoftPlatform::new(testbed::snp::Line::Milan).ark_der();
+    let only_snp = Anchors::test(vec![(attestation::ProductLine::Milan, ark)]).unwrap();
+    let rejected = Case::genuine().judge_under(&only_snp).err().unwrap();
+    assert_eq!(rejected.rejection, TdxRejection::NotAnchored {}.into());
+    let rejected = Case::genuine().judge_under(&Anchors::vendor()).err().unwrap();
+    assert_eq!(rejected.rejection, TdxRejection::RootMismatch {}.into());
+}
+
+#[test]
+fn collateral_is_used_under_the_anchors_that_it_was_prepared_under() {
+    let case = Case::genuine();
+    let evidence = attestation::Evidence::Tdx(case.evidence.clone());
+    let judge = |prepared: &attestation::PreparedCollateral| {
+        attestation::judge(&evidence, prepared, &anchors(), case.expected.clone(), case.lapsed, case.at)
+    };
+    let rejection = judge(&case.prepared(&Anchors::vendor())).err().unwrap();
+    assert_eq!(rejection, TdxRejection::OtherAnchors {}.into());
+    judge(&case.prepared(&anchors())).unwrap();
+}
+
+#[test]
+fn a_chain_is_three_certificates_in_pem() {
+    let pem = |chain: Vec<u8>| Case::genuine().quote(|quote| quote.certification = chain);
+    let broken = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec();
+    assert_eq!(pem(broken).fails(), TdxRejection::PckChainMalformed { what: "no PEM of certificates" });
+    assert_eq!(pem(Vec::new()).fails(), TdxRejection::PckChainCount { found: 0 });
+    let own = SoftTdx::new().pck_chain();
+    assert_eq!(Case::genuine().chain(&own[..2]).fails(), TdxRejection::PckChainCount { found: 2 });
+    assert_eq!(Case::genuine().chain(&[own.clone(), own.clone()].concat()).fails(), TdxRejection::PckChainCount { found: 6 });
+    // With and without the NUL that text ends in.
+    Case::genuine().chain(&own).passes();
+    pem([testbed::tdx::pem::chain(&own).as_bytes(), &[0, 0]].concat()).passes();
+}
+
+#[test]
+fn a_chain_is_in_its_order() {
+    let [pck, authority, root]: [Vec<u8>; 3] = SoftTdx::new().pck_chain().try_into().unwrap();
+    assert_eq!(Case::genuine().chain(&[authority.clone(), pck.clone(), root.clone()]).fails().code(), "tdx-certificate-name");
+    assert_eq!(Case::genuine().chain(&[pck.clone(), root.clone(), authority.clone()]).fails(), TdxRejection::RootMismatch {});
+    Case::genuine().chain(&[pck, authority, root]).passes();
+}
+
+#[test]
+fn each_certificate_is_der() {
+    for (index, certificate) in [LEAF, AUTHORITY, ROOT].into_iter().enumerate() {
+        let mut chain = SoftTdx::new().pck_chain();
+        chain[index].push(0);
+        let found = Case::genuine().chain(&chain).fails();
+        assert!(matches!(found, TdxRejection::CertificateMalformed { certificate: name, .. } if name == certificate), "{found}");
+    }
+}
+
+#[test]
+fn each_certificate_has_its_exact_name() {
+    let renamed = |name: &'static str| move |certificate: &mut tdx::Certificate| certificate.subject.common_name = name.to_owned();
+    let named = |certificate, found: &str| TdxRejection::CertificateName { certificate, found: found.to_owned() };
+    for name in ["Intel SGX PCK Certificate ", "intel sgx pck certificate", "SGX PCK Certificate", "Intel SGX TCB Signing"] {
+        assert_eq!(Case::genuine().pck(renamed(name)).fails(), named(LEAF, name));
+    }
+    for name in ["Intel SGX PCK Platform CA 2", "Intel SGX PCK Processor", "Intel SGX Root CA"] {
+        assert_eq!(Case::genuine().authority(renamed(name)).fails(), named(AUTHORITY, name));
+    }
+    Case::genuine().pck(renamed("Intel SGX PCK Certificate")).passes();
+}
+
+#[test]
+fn each_certificate_names_the_next_as_its_issuer() {
+    let issuer = |certificate, found: &str| TdxRejection::CertificateIssuer { certificate, found: found.to_owned() };
+    let case = Case::genuine().pck(|pck| pck.issuer.common_name = "Intel SGX PCK Processor CA".to_owned());
+    assert_eq!(case.fails(), issuer(LEAF, "Intel SGX PCK Processor CA"));
+    // The raw name counts, not the common name alone.
+    let case = Case::genuine().pck(|pck| pck.issuer.state = "NY".to_owned());
+    assert_eq!(case.fails(), issuer(LEAF, "Intel SGX PCK Platform CA"));
+    let case = Case::genuine().authority(|authority| authority.issuer.country = "DE".to_owned());
+    assert_eq!(case.fails(), issuer(AUTHORITY, "Intel SGX Root CA"));
+}
+
+#[test]
+fn the_root_is_the_pinned_one_by_name_and_key() {
+    let [pck, authority, _]: [Vec<u8>; 3] = SoftTdx::new().pck_chain().try_into().unwrap();
+    let other = SoftTdx::new().under(Root::Other).root_der();
+    assert_eq!(Case::genuine().chain(&[pck.clone(), authority.clone(), other]).fails(), TdxRejection::RootMismatch {});
+    let mut renamed = SoftTdx::new().certificate(Role::Root);
+    renamed.subject.locality = "Elsewhere".to_owned();
+    assert_eq!(Case::genuine().chain(&[pck.clone(), authority.clone(), renamed.der()]).fails(), TdxRejection::RootMismatch {});
+    // Whatever else it says counts for nothing.
+    let mut dated = SoftTdx::new().certificate(Role::Root);
+    dated.valid.not_after = dated.valid.not_before;
+    Case::genuine().chain(&[pck, authority, dated.der()]).passes();
+    let whole = SoftTdx::new().under(Root::Other);
+    assert_eq!(Case::of(whole).fails(), TdxRejection::RootMismatch {});
+}
+
+#[test]
+fn the_authority_is_one_and_with_path_length_0() {
+    let with = |constraints| Case::genuine().authority(|authority| authority.set_basic_constraints(constraints)).fails();
+    assert_eq!(with(BasicConstraints::Absent), TdxRejection::NotAnAuthority { certificate: AUTHORITY });
+    assert_eq!(with(BasicConstraints::NotAuthority), TdxRejection::NotAnAuthority { certificate: AUTHORITY });
+    assert_eq!(with(BasicConstraints::Authority), TdxRejection::PathLength { certificate: AUTHORITY });
+    assert_eq!(with(BasicConstraints::PathLength(1)), TdxRejection::PathLength { certificate: AUTHORITY });
+    Case::genuine().authority(|_| ()).passes();
+}
+
+#[test]
+fn the_leaf_is_no_authority() {
+    let with = |constraints| Case::genuine().pck(|pck| pck.set_basic_constraints(constraints)).fails();
+    assert_eq!(with(BasicConstraints::PathLength(0)), TdxRejection::IsAnAuthority { certificate: LEAF });
+    assert_eq!(with(BasicConstraints::Authority), TdxRejection::IsAnAuthority { certificate: LEAF });
+    let what = "no basic constraints of its kind";
+    assert_eq!(with(BasicConstraints::Absent), TdxRejection::CertificateProfile { certificate: LEAF, what });
+}
+
+#[test]
+fn each_certificate_is_used_for_what_it_is_for() {
+    for usage in [[0].as_slice(), &[5], &[6]] {
+        let case = Case::genuine().authority(|authority| authority.set_key_usage(usage));
+        assert_eq!(case.fails(), TdxRejection::KeyUsage { certificate: AUTHORITY });
+    }
+    for usage in [[1].as_slice(), &[0, 5], &[0, 6]] {
+        assert_eq!(Case::genuine().pck(|pck| pck.set_key_usage(usage)).fails(), TdxRejection::KeyUsage { certificate: LEAF });
+    }
+    assert_eq!(Case::genuine().pck(|pck| pck.remove(oid::KEY_USAGE)).fails(), TdxRejection::KeyUsage { certificate: LEAF });
+    Case::genuine().pck(|pck| pck.set_key_usage(&[0])).passes();
+}
+
+#[test]
+fn no_extension_stands_twice_or_is_critical_and_unknown() {
+    let case = Case::genuine().pck(|pck| pck.duplicate(oid::SUBJECT_KEY));
+    assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: LEAF, what: "an extension twice" });
+    let unknown = || tdx::Extension::critical("1.2.3.4", der::octet_string(&[1]));
+    let case = Case::genuine().authority(|authority| authority.extensions.push(unknown()));
+    let what = "a critical extension of an unknown kind";
+    assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: AUTHORITY, what });
+    Case::genuine().pck(|pck| pck.extensions.push(tdx::Extension::new("1.2.3.4", der::octet_string(&[1])))).passes();
+}
+
+#[test]
+fn each_key_is_of_p256() {
+    let p384 = |key: &mut Vec<u8>| {
+        // secp384r1 in the place of prime256v1.
+        let algorithm = der::sequence(&[&der::oid("1.2.840.10045.2.1"), &der::oid("1.3.132.0.34")]);
+        *key = der::sequence(&[&algorithm, &der::bit_string(&[4; 97])]);
+    };
+    let what = "its key is not of P-256";
+    let case = Case::genuine().pck(|pck| p384(&mut pck.public_key));
+    assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: LEAF, what });
+    let case = Case::genuine().authority(|authority| p384(&mut authority.public_key));
+    assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: AUTHORITY, what });
+}
+
+#[test]
+fn each_certificate_is_signed_by_ecdsa_with_sha256() {
+    // ecdsa-with-SHA384.
+    let other = || Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]));
+    let case = Case::genuine().pck(|pck| (pck.inner_algorithm, pck.outer_algorithm) = (other(), other()));
+    assert_eq!(case.fails(), TdxRejection::CertificateAlgorithm { certificate: LEAF });
+    let case = Case::genuine().authority(|authority| (authority.inner_algorithm, authority.outer_algorithm) = (other(), other()));
+    assert_eq!(case.fails(), TdxRejection::CertificateAlgorithm { certificate: AUTHORITY });
+}
+
+#[test]
+fn each_certificate_verifies_under_the_next_ones_key() {
+    let other = SoftTdx::new().under(Root::Other);
+    for state in [SignatureState::Flipped, SignatureState::Short, SignatureState::Zero] {
+        let case = Case::genuine().pck(|pck| pck.signature = state);
+        assert_eq!(case.fails(), TdxRejection::CertificateSignature { certificate: LEAF }, "{state:?}");
+        let case = Case::genuine().authority(|authority| authority.signature = state);
+        assert_eq!(case.fails(), TdxRejection::CertificateSignature { certificate: AUTHORITY }, "{state:?}");
+    }
+    let case = Case::genuine().pck(|pck| pck.signer = other.key(Role::Root));
+    assert_eq!(case.fails(), TdxRejection::CertificateSignature { certificate: LEAF });
+    let case = Case::genuine().authority(|authority| authority.signer = other.key(Role::Root));
+    assert_eq!(case.fails(), TdxRejection::CertificateSignature { certificate: AUTHORITY });
+    // An authority at hand vouches for itself alone: one byte more, and its signature counts.
+    let mut case = Case::genuine().authority(|authority| authority.signature = SignatureState::Flipped);
+    case.collateral.certificates = vec![SoftTdx::new().pck_authority_der()];
+    assert_eq!(case.fails(), TdxRejection::CertificateSignature { certificate: AUTHORITY });
+}
+
+#[test]
+fn each_certificate_has_its_time() {
+    let now = NOW.seconds();
+    let (before, after) = (UnixTime::from_seconds(now + 1), UnixTime::from_seconds(now - 1));
+    let late = |certificate: &mut tdx::Certificate| certificate.valid.not_before = now + 1;
+    let past = |certificate: &mut tdx::Certificate| certificate.valid.not_after = now - 1;
+    let not_yet = |certificate| TdxRejection::CertificateNotYetValid { certificate, not_before: before, at: NOW };
+    let expired = |certificate| TdxRejection::CertificateExpired { certificate, not_after: after, at: NOW };
+    assert_eq!(Case::genuine().pck(late).fails(), not_yet(LEAF));
+    assert_eq!(Case::genuine().pck(past).fails(), expired(LEAF));
+    assert_eq!(Case::genuine().authority(late).fails(), not_yet(AUTHORITY));
+    assert_eq!(Case::genuine().authority(past).fails(), expired(AUTHORITY));
+    let exact = |pck: &mut tdx::Certificate| (pck.valid.not_before, pck.valid.not_after) = (now, now);
+    Case::genuine().pck(exact).passes();
+    let mut root = SoftTdx::new().certificate(Role::Root);
+    root.valid.not_after = now - 1;
+    let anchors = Anchors::test_with_intel(Vec::new(), root.der()).unwrap();
+    let rejected = Case::genuine().judge_under(&anchors).err().unwrap();
+    assert_eq!(rejected.rejection, expired("Intel SGX Root CA").into());
+}
+
+#[test]
+fn the_sgx_extension_has_each_part_once_and_none_else() {
+    let case = Case::genuine().pck(|pck| pck.remove(oid::SGX));
+    assert_eq!(case.fails(), TdxRejection::PckExtension { what: "none, or two" });
+    let element = SgxExtension::element;
+    let case = sgx(SoftTdx::new(), |sgx| sgx.more.push(element("4", &der::octet_string(&sgx.fmspc))));
+    assert_eq!(case.fails(), TdxRejection::PckExtensionDuplicate { name: "FMSPC" });
+    let what = "a part of an unknown kind";
+    for suffix in ["8", "4.1", "0"] {
+        let case = sgx(SoftTdx::new(), |sgx| sgx.more.push(element(suffix, &der::octet_string(&[1]))));
+        assert_eq!(case.fails(), TdxRejection::PckExtension { what }, "{suffix}");
+    }
+    let case = Case::genuine().pck(|pck| pck.set(oid::SGX, vec![0x30, 1]));
+    assert_eq!(case.fails(), TdxRejection::PckExtension { what: "not DER of its type" });
+    sgx(SoftTdx::new(), |_| ()).passes();
+}
+
+#[test]
+fn the_sgx_extension_is_of_its_authoritys_profile() {
+    let case = sgx(SoftTdx::new(), |sgx| sgx.platform = None);
+    assert_eq!(case.fails(), TdxRejection::PckExtensionMissing { name: "PlatformInstanceID" });
+    let platform = SoftTdx::new().sgx_extension().platform;
+    let case = sgx(processor(), |sgx| sgx.platform = platform);
+    assert_eq!(case.fails(), TdxRejection::PckExtensionForbidden { name: "PlatformInstanceID" });
+    let case = sgx(SoftTdx::new(), |sgx| sgx.components.truncate(15));
+    assert_eq!(case.fails(), TdxRejection::PckExtensionMissing { name: "TCB component 16" });
+    sgx(processor(), |_| ()).passes();
+}
+
+#[test]
+fn each_part_of_the_sgx_extension_is_of_its_type() {
+    let value = |name| TdxRejection::PckExtensionValue { name };
+    assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.fmspc.push(0)).fails(), value("FMSPC"));
+    assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.pce_id.push(0)).fails(), value("PCEID"));
+    assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.sgx_type = 3).fails(), value("SGXType"));
+    assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.components[3] = 256).fails(), value("TCB component 4"));
+    assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.pce_svn = 65_536).fails(), value("PCESVN"));
+    assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.cpu_svn.truncate(15)).fails(), value("CPUSVN"));
+    // The integers count, not the CPUSVN.
+    let claims = sgx(SoftTdx::new(), |sgx| (sgx.components[3], sgx.pce_svn, sgx.cpu_svn) = (255, 65_535, vec![0; 16])).passes();
+    assert_eq!((claims.platform.components[3], claims.platform.pce_svn), (255, 65_535));
+}
+
+#[test]
+fn revocation_lists_are_well_formed_and_of_somebody() {
+    let soft = SoftTdx::new();
+    let own = vec![soft.root_list_der(&[]), soft.pck_list_der(&[])];
+    let with = |list: Vec<u8>| Case::genuine().crls([own.clone(), vec![list]].concat());
+    assert_eq!(with(vec![1]).fails(), TdxRejection::CrlMalformed { index: 2, what: "not DER of its type" });
+    let other = soft.root_list_with(|list| list.issuer.common_name = "Intel SGX TCB Signing".to_owned());
+    assert_eq!(with(other).fails(), TdxRejection::CrlIssuer { index: 2, found: "Intel SGX TCB Signing".to_owned() });
+    // Of the other authority, which has no part in this chain.
+    with(processor().pck_list_with(|list| list.signature = SignatureState::Flipped)).passes();
+}
+
+#[test]
+fn revocation_lists_verify_under_their_issuers_key() {
+    let soft = SoftTdx::new();
+    let flip = |list: &mut tdx::RevocationList| list.signature = SignatureState::Flipped;
+    let case = Case::genuine().crls(vec![soft.root_list_with(flip), soft.pck_list_der(&[])]);
+    assert_eq!(case.fails(), TdxRejection::CrlSignature { index: 0 });
+    let mut case = Case::genuine().crls(vec![soft.root_list_der(&[]), soft.pck_list_with(flip)]);
+    assert_eq!(case.fails(), TdxRejection::CrlSignature { index: 1 });
+    // The same where only the quote has the authority.
+    case.collateral.certificates.clear();
+    assert_eq!(case.fails(), TdxRejection::CrlSignature { index: 1 });
+    let mut case = Case::genuine();
+    case.collateral.certificates.clear();
+    assert!(matches!(case.passes().revocation, Revocation::Checked { .. }));
+    // The root does not speak for the authority.
+    let by_root = soft.pck_list_with(|list| list.signer = soft.key(Role::Root));
+    assert_eq!(Case::genuine().crls(vec![by_root]).fails(), TdxRejection::CrlSignature { index: 0 });
+}
+
+#[test]
+fn what_is_revoked_is_rejected_however_old_the_list() {
+    let soft = SoftTdx::new();
+    let authority = soft.serial(Role::PckAuthority(tdx::PckAuthority::Platform));
+    let (own, other) = (soft.serial(Role::Pck), soft.serial(Role::TcbSigner));
+    let lists = |root: &[Vec<u8>], pck: &[Vec<u8>]| Case::genuine().crls(vec![soft.root_list_der(root), soft.pck_list_der(pck)]);
+    let text = |serial: &[u8]| hex::encode(serial).trim_start_matches('0').to_owned();
+    let revoked = TdxRejection::AuthorityRevoked { authority: PckAuthority::Platform, serial: text(&authority) };
+    assert_eq!(lists(&[authority.clone()], &[]).fails(), revoked);
+    let revoked = TdxRejection::PckRevoked { authority: PckAuthority::Platform, serial: text(&own) };
+    assert_eq!(lists(&[], &[other.clone(), own.clone()]).fails(), revoked);
+    assert_eq!(lists(&[], &[own.clone()]).lapsed(Lapsed::Claimed).at(soft.validity.pck.not_after).fails(), revoked);
+    // A serial number is one under its own issuer.
+    lists(&[own], &[other, authority]).passes();
+}
+
+#[test]
+fn the_signer_of_collateral_is_not_revoked() {
+    let soft = SoftTdx::new();
+    let serial = soft.serial(Role::TcbSigner);
+    let case = Case::genuine().crls(vec![soft.root_list_der(&[serial.clone()]), soft.pck_list_der(&[])]);
+    let serial = hex::encode(serial).trim_start_matches('0').to_owned();
+    assert_eq!(case.fails(), TdxRejection::SignerRevoked { document: "tcb-info", serial });
+}
+
+#[test]
+fn lists_have_their_time() {
+    let now = NOW.seconds();
+    let soft = SoftTdx::new();
+    let window = |this: u64, next: u64| move |list: &mut tdx::RevocationList| (list.this_update, list.next_update) = (this, Some(next));
+    let (root, pck) = (soft.root_list_der(&[]), soft.pck_list_der(&[]));
+    let lapsed_pck = vec![root.clone(), soft.pck_list_with(window(now - 10, now - 1))];
+    let lapsed_root = vec![soft.root_list_with(window(now - 10, now - 1)), pck.clone()];
+    let rejection = |issuer| TdxRejection::CrlLapsed { issuer, next_update: UnixTime::from_seconds(now - 1), at: NOW };
+    assert_eq!(Case::genuine().crls(lapsed_pck.clone()).fails(), rejection("Intel SGX PCK Platform CA"));
+    assert_eq!(Case::genuine().crls(lapsed_root.clone()).fails(), rejection("Intel SGX Root CA"));
+    for lists in [lapsed_pck, lapsed_root] {
+        let stale = Case::genuine().crls(lists).lapsed(Lapsed::Claimed).passes().revocation;
+        assert!(matches!(stale, Revocation::Stale { next_update, .. } if next_update.seconds() == now - 1), "{stale:?}");
+    }
+    Case::genuine().crls(vec![root.clone(), soft.pck_list_with(window(now - 10, now))]).passes();
+    // A list of the future, or none at all, says nothing yet.
+    let future = vec![root.clone(), soft.pck_list_with(window(now + 1, now + 2))];
+    assert_eq!(Case::genuine().crls(future).passes().revocation, Revocation::Unknown);
+    assert_eq!(Case::genuine().crls(vec![root]).passes().revocation, Revocation::Unknown);
+    assert_eq!(Case::genuine().crls(vec![pck]).passes().revocation, Revocation::Unknown);
+    assert_eq!(Case::genuine().crls(Vec::new()).passes().revocation, Revocation::Unknown);
+}
+
+#[test]
+fn an_anchor_is_of_the_profile_of_intels_root() {
+    let root = |change: fn(&mut tdx::Certificate)| {
+        let mut root = SoftTdx::new().certificate(Role::Root);
+        change(&mut root);
+        Anchors::test_with_intel(Vec::new(), root.der()).err()
+    };
+    let malformed = |what| Some(BadAnchor::IntelMalformed { what });
+    let named = |found: &str| Some(BadAnchor::IntelName { found: found.to_owned() });
+    assert_eq!(root(|_| ()), None);
+    assert_eq!(root(|root| root.subject.common_name.push('2')), named("Intel SGX Root CA2"));
+    assert_eq!(root(|root| root.issuer.state = "NY".to_owned()), named("Intel SGX Root CA"));
+    assert_eq!(root(|root| root.set_basic_constraints(BasicConstraints::NotAuthority)), malformed("no certificate authority"));
+    assert_eq!(root(|root| root.set_basic_constraints(BasicConstraints::PathLength(2))), malformed("not of path length 1"));
+    assert_eq!(root(|root| root.set_key_usage(&[5])), malformed("not for signing certificates and revocation lists"));
+    assert_eq!(root(|root| root.signature = SignatureState::Flipped), Some(BadAnchor::IntelSignature));
+    assert!(matches!(Anchors::test_with_intel(Vec::new(), Vec::new()).err(), Some(BadAnchor::IntelMalformed { .. })));
+    assert_ne!(anchors().digest(), Anchors::vendor().digest());
+}

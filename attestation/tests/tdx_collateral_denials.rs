@@ -1,0 +1,339 @@
+//! Signed collateral of a soft TDX machine with one thing wrong, each beside one that is nearly so and passes.
+
+mod soft_tdx;
+
+use attestation::{HexBytes, Lapsed, SignedBody, TdxPieceKind, TdxRejection};
+use protocol::limits;
+use protocol::time::UnixTime;
+use soft_tdx::{Case, NOW, anchors};
+use testbed::tdx::{self, BasicConstraints, IsvLevel, Role, Root, SignatureFlaw, SignatureState, SoftTdx, oid, pem};
+
+const TCB_INFO: &str = "tcb-info";
+const QE_IDENTITY: &str = "qe-identity";
+
+fn soft() -> SoftTdx {
+    SoftTdx::new()
+}
+
+fn tcb_info(change: impl FnOnce(&mut tdx::TcbInfo)) -> Case {
+    Case::genuine().tcb_info(soft().tcb_info_body(change))
+}
+
+fn qe_identity(change: impl FnOnce(&mut tdx::QeIdentity)) -> Case {
+    Case::genuine().qe_identity(soft().qe_identity_body(change))
+}
+
+/// With a part of the TCB info's text replaced before it is signed.
+fn tcb_text(part: &str, by: &str) -> Case {
+    Case::genuine().tcb_info(soft().tcb_info_document(&soft().tcb_info()).replacing(part, by).bytes())
+}
+
+#[test]
+fn what_is_missing_is_named_for_whoever_fetches_it() {
+    let fmspc = HexBytes::from(soft().fmspc);
+    let mut case = Case::genuine();
+    case.collateral.tcb_infos.clear();
+    assert_eq!(case.fails(), TdxRejection::CollateralMissing { what: TCB_INFO, fmspc: fmspc.clone() });
+    let mut case = Case::genuine();
+    case.collateral.qe_identities.clear();
+    assert_eq!(case.fails(), TdxRejection::CollateralMissing { what: QE_IDENTITY, fmspc: fmspc.clone() });
+    // A TCB info of other platforms is none for this one.
+    let case = tcb_info(|info| info.fmspc = "7706FE000001".to_owned());
+    let missing = case.fails();
+    assert_eq!(missing, TdxRejection::CollateralMissing { what: TCB_INFO, fmspc });
+    assert_eq!(missing.code(), "tdx-collateral-missing");
+    tcb_info(|info| info.fmspc = info.fmspc.to_lowercase()).passes();
+}
+
+#[test]
+fn a_document_is_not_longer_than_any() {
+    let limit = limits::COLLATERAL_BODY;
+    let padded = |length: usize| {
+        let mut body = soft().tcb_info_body(|_| ());
+        body.resize(length, b' ');
+        Case::genuine().tcb_info(body)
+    };
+    assert_eq!(padded(limit + 1).fails(), TdxRejection::DocumentTooLong { document: TCB_INFO, limit, found: limit + 1 });
+    padded(limit).passes();
+}
+
+#[test]
+fn a_document_is_one_object_of_exactly_two_keys() {
+    let malformed = |body: Vec<u8>| match Case::genuine().tcb_info(body).fails() {
+        TdxRejection::DocumentMalformed { document: TCB_INFO, what } => what,
+        other => panic!("{other}"),
+    };
+    let genuine = soft().tcb_info_body(|_| ());
+    let text = String::from_utf8(genuine.clone()).unwrap();
+    malformed(Vec::new());
+    malformed([genuine.as_slice(), b"x"].concat());
+    malformed(genuine[..genuine.len() - 1].to_vec());
+    malformed([&genuine[..20], &[0xff], &genuine[20..]].concat());
+    malformed(text.replace(",\"signature\"", ",\"more\":1,\"signature\"").into_bytes());
+    malformed(text.replace("\"signature\"", "\"Signature\"").into_bytes());
+    malformed(soft().qe_identity_body(|_| ()));
+    let (_, signature) = text.rsplit_once(":\"").unwrap();
+    malformed(text.replace(signature, &format!("00{signature}")).into_bytes());
+    malformed(text.replace(signature, &signature[2..]).into_bytes());
+    // White space around the signed value is nobody's, and hex has two cases.
+    let spaced = text.replacen("{\"tcbInfo\":", " { \"tcbInfo\" : ", 1).replace(",\"signature\"", " , \"signature\"");
+    Case::genuine().tcb_info(spaced.into_bytes()).passes();
+    let upper = text.replace(signature, &signature.to_uppercase());
+    Case::genuine().tcb_info(upper.into_bytes()).passes();
+}
+
+#[test]
+fn what_was_signed_is_read_and_nothing_else() {
+    // The same value in another spelling is not what was signed.
+    let text = String::from_utf8(soft().tcb_info_body(|_| ())).unwrap();
+    let spaced = text.replacen("\"version\":3", "\"version\": 3", 1);
+    assert_eq!(Case::genuine().tcb_info(spaced.into_bytes()).fails(), TdxRejection::DocumentSignature { document: TCB_INFO });
+    tcb_text("\"version\":3", "\"version\": 3").passes();
+    tcb_text("{\"id\":\"TDX\"", "{ \"unknown\":[1.5e3,null,true,\"\\u00e4\",{\"a\":1}],\n\"id\":\"TDX\"").passes();
+}
+
+#[test]
+fn no_key_stands_twice_in_any_object() {
+    let twice = |case: Case, key: &str| {
+        assert_eq!(case.fails(), TdxRejection::DocumentDuplicateKey { document: TCB_INFO, key: key.to_owned() });
+    };
+    twice(tcb_text("\"version\":3", "\"version\":3,\"version\":3"), "version");
+    twice(tcb_text("\"pcesvn\":11", "\"pcesvn\":11,\"pcesvn\":0"), "pcesvn");
+    // In another spelling, and of a key that nothing here reads.
+    twice(tcb_text("\"version\":3", "\"version\":3,\"\\u0076ersion\":3"), "version");
+    twice(tcb_text("\"version\":3", "\"version\":3,\"more\":{\"a\":1,\"a\":2}"), "a");
+    let text = String::from_utf8(soft().tcb_info_body(|_| ())).unwrap();
+    let outer = text.replacen('{', "{\"signature\":\"00\",", 1);
+    twice(Case::genuine().tcb_info(outer.into_bytes()), "signature");
+    tcb_text("\"version\":3", "\"version\":3,\"more\":[{\"a\":1},{\"a\":2}]").passes();
+}
+
+#[test]
+fn each_member_is_of_its_type() {
+    let malformed = |part: &str, by: &str| match tcb_text(part, by).fails() {
+        TdxRejection::DocumentMalformed { document: TCB_INFO, .. } => {}
+        other => panic!("{part} {by}: {other}"),
+    };
+    malformed("\"version\":3", "\"version\":\"3\"");
+    malformed("\"fmspc\":\"7706FE000000\"", "\"fmspc\":\"7706FE0000\"");
+    malformed("\"pceId\":\"0000\"", "\"pceId\":\"00zz\"");
+    malformed("\"pcesvn\":11", "\"pcesvn\":65536");
+    malformed("\"pcesvn\":11,", "");
+    malformed("{\"svn\":4,", "{\"svn\":256,");
+    malformed("{\"svn\":4,", "{\"svn\":-1,");
+    malformed("\"tcbDate\":\"2025-08-13T00:00:00Z\"", "\"tcbDate\":\"2025-08-13\"");
+    // Two identities of one module, in two spellings; one that is none.
+    malformed("TDX_03", "tdx_01");
+    malformed("TDX_03", "TDX_3");
+    match qe_identity(|_| ()).qe_identity(b"{}".to_vec()).fails() {
+        TdxRejection::DocumentMalformed { document: QE_IDENTITY, .. } => {}
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_signers_chain_is_signer_and_root() {
+    let (signer, root) = (soft().tcb_signer_der(), soft().root_der());
+    let what = "expected two certificates";
+    let chain = |what| TdxRejection::SignerChain { document: TCB_INFO, what };
+    assert_eq!(Case::genuine().signer_chain(&[]).fails(), chain(what));
+    assert_eq!(Case::genuine().signer_chain(&[signer.clone()]).fails(), chain(what));
+    assert_eq!(Case::genuine().signer_chain(&[signer.clone(), root.clone(), root.clone()]).fails(), chain(what));
+    let mut trailing = signer.clone();
+    trailing.push(0);
+    assert!(matches!(Case::genuine().signer_chain(&[trailing, root.clone()]).fails(), TdxRejection::SignerChain { .. }));
+    let mut case = Case::genuine();
+    case.collateral.tcb_infos[0].issuer_chain = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec();
+    assert_eq!(case.fails(), chain("no PEM of certificates"));
+    // A PCK authority between them is one too many, whoever it is.
+    assert_eq!(Case::genuine().signer_chain(&[signer.clone(), soft().pck_authority_der(), root.clone()]).fails(), chain(what));
+    Case::genuine().signer_chain(&[signer, root]).passes();
+}
+
+#[test]
+fn a_signers_chain_ends_in_the_pinned_root() {
+    let other = soft().under(Root::Other);
+    let root = TdxRejection::SignerRoot { document: TCB_INFO };
+    assert_eq!(Case::genuine().signer_chain(&[soft().tcb_signer_der(), other.root_der()]).fails(), root);
+    assert_eq!(Case::genuine().signer_chain(&[other.tcb_signer_der(), other.root_der()]).fails(), root);
+    assert_eq!(Case::genuine().signer(|signer| signer.issuer.state = "NY".to_owned()).fails(), root);
+    let flip = |signer: &mut tdx::Certificate| signer.signature = SignatureState::Flipped;
+    assert_eq!(Case::genuine().signer(flip).fails(), TdxRejection::SignerSignature { document: TCB_INFO });
+    let impostor = Case::genuine().signer(|signer| signer.signer = other.key(Role::Root));
+    assert_eq!(impostor.fails(), TdxRejection::SignerSignature { document: TCB_INFO });
+}
+
+#[test]
+fn a_signer_has_the_role_of_signing_collateral() {
+    for name in ["Intel SGX TCB Signing 2", "SGX TCB Signing", "Intel SGX PCK Certificate"] {
+        let case = Case::genuine().signer(|signer| signer.subject.common_name = name.to_owned());
+        assert_eq!(case.fails(), TdxRejection::SignerName { document: TCB_INFO, found: name.to_owned() });
+    }
+    // A PCK certificate signs nothing, though it is under the same root and the signature is its own.
+    let by_pck = soft().tcb_info_document(&soft().tcb_info()).with(|document| document.signer = soft().key(Role::Pck));
+    let chain = [soft().pck_der(), soft().pck_authority_der(), soft().root_der()];
+    let case = Case::genuine().tcb_info(by_pck.bytes()).signer_chain(&chain);
+    assert_eq!(case.fails(), TdxRejection::SignerChain { document: TCB_INFO, what: "expected two certificates" });
+    let profile = |what| TdxRejection::SignerProfile { document: TCB_INFO, what };
+    let case = Case::genuine().signer(|signer| signer.set_basic_constraints(BasicConstraints::PathLength(0)));
+    assert_eq!(case.fails(), profile("a certificate authority"));
+    assert_eq!(Case::genuine().signer(|signer| signer.set_key_usage(&[5])).fails(), profile("another key usage"));
+    assert_eq!(Case::genuine().signer(|signer| signer.duplicate(oid::KEY_USAGE)).fails(), profile("an extension twice"));
+    Case::genuine().signer(|_| ()).passes();
+}
+
+#[test]
+fn a_signer_has_its_time() {
+    let now = NOW.seconds();
+    let case = Case::genuine().signer(|signer| signer.valid.not_before = now + 1);
+    let not_before = UnixTime::from_seconds(now + 1);
+    assert_eq!(case.fails(), TdxRejection::SignerNotYetValid { document: TCB_INFO, not_before, at: NOW });
+    let case = Case::genuine().signer(|signer| signer.valid.not_after = now - 1).lapsed(Lapsed::Claimed);
+    let not_after = UnixTime::from_seconds(now - 1);
+    assert_eq!(case.fails(), TdxRejection::SignerExpired { document: TCB_INFO, not_after, at: NOW });
+    Case::genuine().signer(|signer| (signer.valid.not_before, signer.valid.not_after) = (now, now)).passes();
+}
+
+#[test]
+fn a_document_verifies_under_its_signers_key() {
+    for flaw in SignatureFlaw::INVALID {
+        let info = soft().tcb_info_document(&soft().tcb_info()).with(|document| document.signature = flaw);
+        let case = Case::genuine().tcb_info(info.bytes());
+        assert_eq!(case.fails(), TdxRejection::DocumentSignature { document: TCB_INFO }, "{flaw:?}");
+        let identity = soft().qe_identity_document(&soft().qe_identity()).with(|document| document.signature = flaw);
+        let case = Case::genuine().qe_identity(identity.bytes());
+        assert_eq!(case.fails(), TdxRejection::DocumentSignature { document: QE_IDENTITY }, "{flaw:?}");
+    }
+    let other = soft().under(Root::Other).key(Role::TcbSigner);
+    let info = soft().tcb_info_document(&soft().tcb_info()).with(|document| document.signer = other);
+    assert_eq!(Case::genuine().tcb_info(info.bytes()).fails(), TdxRejection::DocumentSignature { document: TCB_INFO });
+}
+
+#[test]
+fn a_document_is_of_the_kind_that_is_asked_for() {
+    let id = |document, expected, found: &str| TdxRejection::DocumentId { document, expected, found: found.to_owned() };
+    for found in ["SGX", "tdx", "TDX "] {
+        assert_eq!(tcb_info(|info| info.id = found.to_owned()).fails(), id(TCB_INFO, "TDX", found));
+    }
+    for found in ["QE", "QVE", "td_qe"] {
+        assert_eq!(qe_identity(|identity| identity.id = found.to_owned()).fails(), id(QE_IDENTITY, "TD_QE", found));
+    }
+}
+
+#[test]
+fn a_document_is_of_the_version_that_is_read() {
+    for found in [2, 4] {
+        let version = TdxRejection::DocumentVersion { document: TCB_INFO, expected: 3, found };
+        assert_eq!(tcb_info(|info| info.version = found).fails(), version);
+    }
+    for found in [1, 3] {
+        let version = TdxRejection::DocumentVersion { document: QE_IDENTITY, expected: 2, found };
+        assert_eq!(qe_identity(|identity| identity.version = found).fails(), version);
+    }
+    assert_eq!(tcb_info(|info| info.tcb_type = 1).fails(), TdxRejection::TcbType { found: 1 });
+}
+
+#[test]
+fn a_level_has_sixteen_components_of_each_kind() {
+    assert_eq!(tcb_info(|info| info.levels[1].sgx.truncate(15)).fails(), TdxRejection::TcbComponents { found: 15 });
+    assert_eq!(tcb_info(|info| info.levels[1].tdx.push(0)).fails(), TdxRejection::TcbComponents { found: 17 });
+}
+
+#[test]
+fn no_tcb_has_two_levels() {
+    let duplicate = |document| TdxRejection::TcbLevelDuplicate { document };
+    let case = tcb_info(|info| {
+        let mut again = info.levels[0].clone();
+        again.standing.status = "OutOfDate".to_owned();
+        info.levels.push(again);
+    });
+    assert_eq!(case.fails(), duplicate(TCB_INFO));
+    let case = tcb_info(|info| info.module_identity("TDX_01").levels.push(IsvLevel::new(6, "UpToDate", tdx::OLDER_TCB)));
+    assert_eq!(case.fails(), duplicate(TCB_INFO));
+    let case = qe_identity(|identity| identity.levels.push(IsvLevel::new(8, "OutOfDate", tdx::OLDER_TCB)));
+    assert_eq!(case.fails(), duplicate(QE_IDENTITY));
+    qe_identity(|identity| identity.levels.push(IsvLevel::new(5, "OutOfDate", tdx::OLDER_TCB))).passes();
+}
+
+#[test]
+fn every_status_in_a_document_is_known_though_nobody_has_it() {
+    let unknown = |document, found: &str| TdxRejection::TcbStatusUnknown { document, found: found.to_owned() };
+    for found in ["uptodate", "UpToDate ", "", "TDRelaunchAdvised"] {
+        let case = tcb_info(|info| info.levels[2].standing.status = found.to_owned());
+        assert_eq!(case.fails(), unknown(TCB_INFO, found));
+    }
+    let case = tcb_info(|info| info.module_identity("TDX_03").levels[0].standing.status = "Fine".to_owned());
+    assert_eq!(case.fails(), unknown(TCB_INFO, "Fine"));
+    let case = qe_identity(|identity| identity.levels[1].standing.status = "Fine".to_owned());
+    assert_eq!(case.fails(), unknown(QE_IDENTITY, "Fine"));
+}
+
+#[test]
+fn documents_have_their_time() {
+    let now = NOW.seconds();
+    let time = UnixTime::from_seconds;
+    let early = |document| TdxRejection::DocumentNotYetIssued { document, issued: time(now + 1), at: NOW };
+    assert_eq!(tcb_info(|info| info.issued = now + 1).fails(), early(TCB_INFO));
+    assert_eq!(qe_identity(|identity| identity.issued = now + 1).lapsed(Lapsed::Claimed).fails(), early(QE_IDENTITY));
+    let late = |document| TdxRejection::DocumentLapsed { document, next_update: time(now - 1), at: NOW };
+    assert_eq!(tcb_info(|info| info.next_update = now - 1).fails(), late(TCB_INFO));
+    assert_eq!(qe_identity(|identity| identity.next_update = now - 1).fails(), late(QE_IDENTITY));
+    let claims = tcb_info(|info| info.next_update = now - 1).lapsed(Lapsed::Claimed).passes();
+    assert_eq!(claims.tcb_info.next_update, time(now - 1));
+    let claims = tcb_info(|info| (info.issued, info.next_update) = (now, now)).passes();
+    assert_eq!((claims.tcb_info.issued, claims.tcb_info.evaluation), (NOW, 20));
+}
+
+#[test]
+fn the_pceid_is_the_tcb_infos_too() {
+    let case = tcb_info(|info| info.pce_id = "0001".to_owned());
+    let found = HexBytes::from([0, 1]);
+    assert_eq!(case.fails(), TdxRejection::PceidMismatch { expected: HexBytes::from([0, 0]), found });
+    let other = Case::of(soft().with(|soft| soft.pce_id = [0, 1]));
+    assert_eq!(other.passes().platform.pceid, [0, 1]);
+}
+
+#[test]
+fn of_several_documents_the_highest_number_that_can_be_used_counts() {
+    let now = NOW.seconds();
+    let chain = soft().tcb_issuer_chain().into_bytes();
+    let info = |number: u32, issued: u64, next_update: u64| {
+        let body = soft().tcb_info_body(|info| (info.evaluation, info.issued, info.next_update) = (number, issued, next_update));
+        SignedBody { body, issuer_chain: chain.clone() }
+    };
+    let mut case = Case::genuine();
+    let far = now + 1000;
+    case.collateral.tcb_infos = vec![info(18, now - 1, far), info(19, now - 9, far), info(19, now - 5, far), info(20, now + 1, far)];
+    let claims = case.passes();
+    assert_eq!((claims.tcb_info.evaluation, claims.tcb_info.issued.seconds()), (19, now - 5));
+    // A higher number that has lapsed counts where the policy judges, so that an old document never hides a newer one.
+    case.collateral.tcb_infos.push(info(20, now - 9, now - 1));
+    assert_eq!(case.passes().tcb_info.evaluation, 19);
+    assert_eq!(case.clone().lapsed(Lapsed::Claimed).passes().tcb_info.evaluation, 20);
+    // A bad one is left alone beside a good one, and listed.
+    let mut forged = info(21, now - 1, far);
+    forged.body[40] ^= 1;
+    case.collateral.tcb_infos.push(forged);
+    assert_eq!(case.passes().tcb_info.evaluation, 19);
+    let prepared = case.prepared(&anchors());
+    assert_eq!(prepared.problems().map(|(piece, _)| piece).collect::<Vec<_>>(), ["TDX TCB info 5"]);
+}
+
+#[test]
+fn what_is_held_is_listed_with_its_dates() {
+    let case = Case::genuine();
+    let prepared = case.prepared(&anchors());
+    assert_eq!(prepared.problems().count(), 0);
+    let pieces = prepared.tdx_pieces();
+    let kinds: Vec<TdxPieceKind> = pieces.iter().map(|piece| piece.kind).collect();
+    assert_eq!(kinds, [TdxPieceKind::TcbInfo, TdxPieceKind::QeIdentity, TdxPieceKind::RootCrl, TdxPieceKind::PckCrl]);
+    assert_eq!(pieces[0].fmspc, Some(soft().fmspc));
+    assert_eq!(pieces[3].authority, Some(attestation::PckAuthority::Platform));
+    assert_eq!(pieces[2].next_update.seconds(), soft().validity.root_list.not_after);
+    // Under other anchors nothing of it is trusted, and every piece says why.
+    let other = case.prepared(&attestation::Anchors::vendor());
+    assert_eq!(other.tdx_pieces().iter().filter(|piece| piece.kind != TdxPieceKind::PckCrl).count(), 0);
+    let problems: Vec<String> = other.problems().map(|(piece, rejection)| format!("{piece}: {}", rejection.code())).collect();
+    assert_eq!(problems[..2], ["TDX TCB info 0: tdx-signer-root", "TDX QE identity 0: tdx-signer-root"]);
+    assert!(pem::chain(&[]).is_empty());
+}

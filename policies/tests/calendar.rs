@@ -1,0 +1,215 @@
+//! The TCB calendar, grace, and the forecast of when time alone will deny a platform.
+
+use attestation::{PlatformClaims, ProductLine, SnpClaims, Tcb};
+use policies::{Calendar, Check, Policy, Verdict, codes};
+use protocol::documents::{BaselineProduct, TcbBaseline, TcbBaselinesBody};
+use protocol::dsse::SignedDocument;
+use protocol::ids::Version;
+use protocol::keys::SigningKey;
+use protocol::time::UnixTime;
+
+mod subjects;
+
+use subjects::{NOW, snp, tdx};
+
+const DAY: u64 = 86400;
+
+const fn at(seconds: u64) -> UnixTime {
+    UnixTime::from_seconds(seconds)
+}
+
+const fn later(days: u64) -> UnixTime {
+    at(NOW + days * DAY)
+}
+
+fn genoa(published: UnixTime, snp: u8, microcode: u8) -> TcbBaseline {
+    TcbBaseline { product: BaselineProduct::Genoa, published, fmc: None, bootloader: 10, tee: 0, snp, microcode }
+}
+
+fn named(name: &str, baselines: &[TcbBaseline]) -> Calendar {
+    let key = SigningKey::from_seed(&[1; 32]).unwrap();
+    let body = TcbBaselinesBody {
+        installation: *key.public(),
+        name: name.parse().unwrap(),
+        version: Version::FIRST,
+        baselines: baselines.to_vec(),
+    };
+    Calendar::new(&SignedDocument::sign(&body, &key).unwrap().authenticate(&[*key.public()]).unwrap())
+}
+
+fn calendar(baselines: &[TcbBaseline]) -> Calendar {
+    named("amd", baselines)
+}
+
+/// A policy with Genoa by the calendar; `launch` is a line of its own for that TCB.
+fn policy(grace: &str, launch: &str) -> Policy {
+    let text = format!(
+        "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
+         revocation-max-age = \"60 days\"\n[snp]\nvmpl = [0]\nhost-data = \"host-data-not-trusted\"\ncalendar = \"amd\"\n[snp.measurements]\na = [\"{}\"]\n\
+         [snp.products.genoa]\nminimum-tcb = \"calendar\"\ngrace = \"{grace}\"\n{launch}",
+        "a1".repeat(48)
+    );
+    Policy::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A Genoa machine on which all four TCBs are these.
+fn machine(snp_part: u8, microcode: u8) -> SnpClaims {
+    let tcb = Tcb { fmc: None, bootloader: 10, tee: 0, snp: snp_part, microcode };
+    SnpClaims { current_tcb: tcb, reported_tcb: tcb, committed_tcb: tcb, launch_tcb: tcb, ..snp() }
+}
+
+fn failed(checks: &[Check]) -> Vec<&'static str> {
+    checks.iter().filter(|check| check.verdict == Verdict::Failed).map(|check| check.code).collect()
+}
+
+fn judge(policy: &Policy, claims: &SnpClaims, calendar: Option<&Calendar>, at: UnixTime) -> Vec<&'static str> {
+    failed(&policy.examine(&PlatformClaims::Snp(claims.clone()), None, calendar, at))
+}
+
+const TCBS: [&str; 3] = ["snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"];
+
+#[test]
+fn the_newest_baseline_whose_grace_is_over_is_what_a_guest_needs() {
+    let calendar = calendar(&[genoa(later(0), 22, 80), genoa(later(10), 22, 84), genoa(later(20), 23, 84)]);
+    let policy = policy("5 days", "");
+    let judge = |claims: &SnpClaims, at| judge(&policy, claims, Some(&calendar), at);
+    let second_before = |time: UnixTime| at(time.seconds() - 1);
+    assert_eq!(judge(&machine(22, 80), second_before(later(15))), [""; 0]);
+    assert_eq!(judge(&machine(22, 80), later(15)), TCBS);
+    assert_eq!(judge(&machine(22, 84), later(15)), [""; 0]);
+    assert_eq!(judge(&machine(22, 84), second_before(later(25))), [""; 0]);
+    assert_eq!(judge(&machine(22, 84), later(25)), TCBS);
+    assert_eq!(judge(&machine(23, 84), later(25)), [""; 0]);
+    assert_eq!(judge(&machine(255, 83), later(25)), TCBS, "part by part");
+}
+
+#[test]
+fn the_first_baseline_holds_at_any_time_for_there_is_none_before_it() {
+    let calendar = calendar(&[genoa(later(10), 22, 80)]);
+    let policy = policy("30 days", "");
+    assert_eq!(judge(&policy, &machine(22, 79), Some(&calendar), later(0)), TCBS);
+    assert_eq!(judge(&policy, &machine(22, 80), Some(&calendar), later(0)), [""; 0]);
+}
+
+#[test]
+fn without_grace_a_baseline_counts_from_its_own_second() {
+    let calendar = calendar(&[genoa(later(0), 22, 80), genoa(later(10), 22, 84)]);
+    let policy = policy("0 days", "");
+    assert_eq!(judge(&policy, &machine(22, 80), Some(&calendar), at(NOW + 10 * DAY - 1)), [""; 0]);
+    assert_eq!(judge(&policy, &machine(22, 80), Some(&calendar), later(10)), TCBS);
+}
+
+#[test]
+fn without_the_calendar_that_is_named_a_guest_is_denied() {
+    let denied = ["snp-tcb-calendar", "snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"];
+    let policy = policy("30 days", "");
+    let found = |calendar: Option<&Calendar>| {
+        let checks = policy.examine(&PlatformClaims::Snp(machine(255, 255)), None, calendar, later(0));
+        assert_eq!(failed(&checks), denied);
+        checks.into_iter().find(|check| check.code == "snp-tcb-calendar").unwrap().found
+    };
+    assert_eq!(found(None), "none in force");
+    assert_eq!(found(Some(&named("amd-2", &[genoa(later(0), 22, 80)]))), "the calendar amd-2");
+    let turin = TcbBaseline { product: BaselineProduct::Turin, fmc: Some(0), ..genoa(later(0), 1, 1) };
+    assert_eq!(found(Some(&calendar(&[turin]))), "amd version 1: no baseline of Genoa");
+    assert_eq!(judge(&policy, &machine(255, 255), Some(&calendar(&[genoa(later(0), 22, 80)])), later(0)), [""; 0]);
+    assert_eq!(policy.calendar().map(ToString::to_string).as_deref(), Some("amd"));
+}
+
+#[test]
+fn a_minimum_of_its_own_stands_in_place_of_the_calendars() {
+    let calendar = calendar(&[genoa(later(0), 22, 80)]);
+    let policy = policy("30 days", "minimum-launch-tcb = { bootloader = 9, tee = 0, snp = 21, microcode = 72 }");
+    let mut claims = machine(22, 80);
+    claims.launch_tcb = Tcb { fmc: None, bootloader: 9, tee: 0, snp: 21, microcode: 72 };
+    assert_eq!(judge(&policy, &claims, Some(&calendar), later(0)), [""; 0]);
+    claims.launch_tcb.microcode = 71;
+    assert_eq!(judge(&policy, &claims, Some(&calendar), later(0)), ["snp-tcb-launch"]);
+    assert_eq!(judge(&policy, &claims, None, later(0)), ["snp-tcb-calendar", "snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"]);
+}
+
+#[test]
+fn a_line_with_a_fixed_minimum_needs_no_calendar() {
+    let policy = policy("30 days", "[snp.products.milan]\nminimum-tcb = { bootloader = 10, tee = 0, snp = 22, microcode = 80 }");
+    let claims = SnpClaims { product: ProductLine::Milan, ..machine(22, 80) };
+    assert_eq!(judge(&policy, &claims, None, later(0)), [""; 0]);
+    assert_eq!(policy.forecast(&PlatformClaims::Snp(claims), None, later(0)).map(|forecast| forecast.check), Some("revocation-age"));
+}
+
+/// The forecast is right: a second before, the check passes; at that second, it does not.
+#[track_caller]
+fn holds(policy: &Policy, claims: &PlatformClaims, calendar: Option<&Calendar>, expected: (u64, &'static str)) {
+    let forecast = policy.forecast(claims, calendar, later(0)).expect("a forecast");
+    assert_eq!((forecast.denied_at, forecast.check), (at(expected.0), expected.1), "{}", forecast.why);
+    assert!(codes::find(forecast.check).is_some() && !forecast.why.is_empty());
+    let fails = |at| failed(&policy.examine(claims, None, calendar, at)).contains(&forecast.check);
+    assert!(fails(forecast.denied_at), "{forecast:?}");
+    assert!(!fails(at(forecast.denied_at.seconds() - 1)), "{forecast:?}");
+}
+
+#[test]
+fn a_forecast_names_the_first_check_that_time_will_fail() {
+    // `snp()` has a list of 30 days ago, and the policy takes 60.
+    let policy = policy("5 days", "");
+    let revoked = (NOW + 30 * DAY + 1, "revocation-age");
+    let claims = PlatformClaims::Snp(machine(22, 80));
+    holds(&policy, &claims, Some(&calendar(&[genoa(later(0), 22, 80)])), revoked);
+    let baselines = [genoa(later(0), 22, 80), genoa(later(10), 22, 84), genoa(later(12), 23, 84)];
+    holds(&policy, &claims, Some(&calendar(&baselines)), (NOW + 15 * DAY, "snp-tcb-committed"));
+    holds(&policy, &PlatformClaims::Snp(machine(22, 84)), Some(&calendar(&baselines)), (NOW + 17 * DAY, "snp-tcb-committed"));
+    holds(&policy, &PlatformClaims::Snp(machine(23, 84)), Some(&calendar(&baselines)), revoked);
+    let mut launched = machine(23, 84);
+    launched.launch_tcb.microcode = 80;
+    holds(&policy, &PlatformClaims::Snp(launched), Some(&calendar(&baselines)), (NOW + 15 * DAY, "snp-tcb-launch"));
+}
+
+#[test]
+fn a_forecast_says_now_where_it_is_denied_already() {
+    let policy = policy("5 days", "");
+    let now = |claims: SnpClaims, calendar: Option<&Calendar>| {
+        let forecast = policy.forecast(&PlatformClaims::Snp(claims), calendar, later(0)).unwrap();
+        assert!(forecast.denied_at <= later(0), "{forecast:?}");
+        forecast.check
+    };
+    assert_eq!(now(machine(22, 80), None), "snp-tcb-calendar");
+    assert_eq!(now(machine(22, 79), Some(&calendar(&[genoa(later(9), 22, 80)]))), "snp-tcb-committed");
+    assert_eq!(now(machine(22, 80), Some(&calendar(&[genoa(at(0), 22, 79), genoa(at(DAY), 22, 81)]))), "snp-tcb-committed");
+    let unknown = SnpClaims { revocation: attestation::Revocation::Unknown, ..machine(22, 80) };
+    assert_eq!(now(unknown, Some(&calendar(&[genoa(later(0), 22, 80)]))), "revocation-age");
+}
+
+/// A TDX policy; `lines` stand under `[tdx]`.
+fn tdx_policy(lines: &str) -> Policy {
+    let text = format!(
+        "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
+         revocation-max-age = \"400 days\"\n[tdx]\n{lines}\n[tdx.measurements]\na = [\"{}\"]\n[tdx.rtmrs]\nrtmr0 = \"not-checked\"\n\
+         rtmr1 = \"not-checked\"\nrtmr2 = \"not-checked\"\nrtmr3 = \"not-checked\"\n",
+        "a1".repeat(48)
+    );
+    Policy::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn a_forecast_for_tdx_looks_at_collateral_and_grace() {
+    // `tdx()`: issued 20 days ago, due in 10 days; a list of 30 days ago.
+    let claims = PlatformClaims::Tdx(tdx());
+    holds(&tdx_policy(""), &claims, None, (NOW + 10 * DAY + 1, "tdx-collateral-age"));
+    holds(&tdx_policy("collateral-max-age = \"45 days\""), &claims, None, (NOW + 25 * DAY + 1, "tdx-collateral-age"));
+    let mut older = tdx();
+    older.qe_identity.next_update = later(5);
+    holds(&tdx_policy(""), &PlatformClaims::Tdx(older), None, (NOW + 5 * DAY + 1, "tdx-collateral-age"));
+    let mut behind = tdx();
+    behind.tcb.status = attestation::TcbStatus::OutOfDate;
+    behind.tcb.superseded = Some(at(NOW - 26 * DAY));
+    let grace = tdx_policy("tcb.out-of-date-grace = \"30 days\"");
+    holds(&grace, &PlatformClaims::Tdx(behind.clone()), None, (NOW + 4 * DAY + 1, "tdx-tcb-grace"));
+    behind.tcb.status = attestation::TcbStatus::UpToDate;
+    holds(&grace, &PlatformClaims::Tdx(behind), None, (NOW + 10 * DAY + 1, "tdx-collateral-age"));
+    let list = "collateral-max-age = \"800 days\"";
+    holds(&tdx_policy(list), &claims, None, (NOW + 370 * DAY + 1, "revocation-age"));
+}
+
+#[test]
+fn a_platform_without_a_table_has_no_forecast() {
+    assert_eq!(tdx_policy("").forecast(&PlatformClaims::Snp(snp()), None, later(0)), None);
+}

@@ -1,0 +1,207 @@
+//! A quote with its collateral, and our verdict on it.
+
+use attestation::{
+    Anchors, Collateral, Evidence, Lapsed, PlatformClaims, PreparedCollateral, ReportDataRule, SignedBody, TdxClaims, TdxCollateral,
+    TdxEvidence, judge,
+};
+use protocol::time::UnixTime;
+use testbed::tdx::{SoftTdx, SoftTdxCollateral};
+
+use crate::{Fields, Verdict};
+
+/// Under whose root.
+#[derive(Clone, Debug)]
+pub enum Root {
+    /// Intel's.
+    Vendor,
+    /// A soft one, DER.
+    Soft(Vec<u8>),
+}
+
+/// One quote, judged with one set of collateral at one time.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// For people.
+    pub name: String,
+    /// The quote.
+    pub quote: Vec<u8>,
+    /// Its collateral.
+    pub bundle: Bundle,
+    /// What is trusted.
+    pub root: Root,
+    /// Seconds since 1970-01-01 UTC.
+    pub at: u64,
+}
+
+/// Collateral in the parts that both forms are made of.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The value of `tcbInfo`, as signed.
+    pub tcb_info: String,
+    /// r ‖ s.
+    pub tcb_info_signature: Vec<u8>,
+    /// PEM.
+    pub tcb_info_issuer_chain: String,
+    /// The value of `enclaveIdentity`, as signed.
+    pub qe_identity: String,
+    /// r ‖ s.
+    pub qe_identity_signature: Vec<u8>,
+    /// PEM.
+    pub qe_identity_issuer_chain: String,
+    /// DER.
+    pub root_list: Vec<u8>,
+    /// DER.
+    pub pck_list: Vec<u8>,
+    /// PEM.
+    pub pck_list_issuer_chain: String,
+}
+
+/// 2026-11-23: within the soft platforms' windows.
+pub const NOW: u64 = 1_795_392_000;
+
+impl Case {
+    /// The genuine quote of a soft machine with genuine collateral.
+    #[must_use]
+    pub fn soft(name: &str, platform: &SoftTdx) -> Self {
+        let bundle = Bundle::from(&platform.collateral());
+        Self { name: name.to_owned(), quote: platform.quote().bytes(), bundle, root: Root::Soft(platform.root_der()), at: NOW }
+    }
+
+    /// The same under another name, with a change.
+    #[must_use]
+    pub fn with(&self, name: &str, change: impl FnOnce(&mut Self)) -> Self {
+        let mut changed = self.clone();
+        name.clone_into(&mut changed.name);
+        change(&mut changed);
+        changed
+    }
+
+    /// Our verdict.
+    ///
+    /// # Panics
+    /// When a soft root is no anchor.
+    #[must_use]
+    pub fn judge(&self) -> Verdict {
+        let anchors = match &self.root {
+            Root::Vendor => Anchors::vendor(),
+            Root::Soft(root) => Anchors::test_with_intel(Vec::new(), root.clone()).expect("a soft root"),
+        };
+        let prepared = PreparedCollateral::prepare(self.bundle.prepared(), &anchors);
+        let evidence = Evidence::Tdx(TdxEvidence { quote: self.quote.clone(), event_log: None });
+        let at = UnixTime::from_seconds(self.at);
+        Verdict::of(|| match judge(&evidence, &prepared, &anchors, ReportDataRule::NotCompared, Lapsed::Rejected, at) {
+            Ok(genuine) => match genuine.platform() {
+                PlatformClaims::Tdx(claims) => Ok(fields(claims)),
+                PlatformClaims::Snp(_) => unreachable!("a quote makes no SNP claims"),
+            },
+            Err(rejection) => Err(rejection.code().to_owned()),
+        })
+    }
+}
+
+impl Bundle {
+    fn prepared(&self) -> Collateral {
+        let body = |member: &str, value: &str, signature: &[u8], chain: &str| SignedBody {
+            body: format!("{{\"{member}\":{value},\"signature\":\"{}\"}}", hex::encode(signature)).into_bytes(),
+            issuer_chain: chain.as_bytes().to_vec(),
+        };
+        let tdx = TdxCollateral {
+            tcb_infos: vec![body("tcbInfo", &self.tcb_info, &self.tcb_info_signature, &self.tcb_info_issuer_chain)],
+            qe_identities: vec![body("enclaveIdentity", &self.qe_identity, &self.qe_identity_signature, &self.qe_identity_issuer_chain)],
+            crls: vec![self.root_list.clone(), self.pck_list.clone()],
+            certificates: Vec::new(),
+        };
+        Collateral { tdx, ..Collateral::default() }
+    }
+
+    /// Puts another signed body in the place of the TCB info.
+    ///
+    /// # Panics
+    /// When it is no such body.
+    pub fn set_tcb_info(&mut self, body: &[u8]) {
+        (self.tcb_info, self.tcb_info_signature) = split(body, "tcbInfo");
+    }
+
+    /// Puts another signed body in the place of the QE identity.
+    ///
+    /// # Panics
+    /// When it is no such body.
+    pub fn set_qe_identity(&mut self, body: &[u8]) {
+        (self.qe_identity, self.qe_identity_signature) = split(body, "enclaveIdentity");
+    }
+}
+
+impl From<&SoftTdxCollateral> for Bundle {
+    fn from(soft: &SoftTdxCollateral) -> Self {
+        let (tcb_info, tcb_info_signature) = split(&soft.tcb_info, "tcbInfo");
+        let (qe_identity, qe_identity_signature) = split(&soft.qe_identity, "enclaveIdentity");
+        Self {
+            tcb_info,
+            tcb_info_signature,
+            tcb_info_issuer_chain: soft.issuer_chain.clone(),
+            qe_identity,
+            qe_identity_signature,
+            qe_identity_issuer_chain: soft.issuer_chain.clone(),
+            root_list: soft.root_list.clone(),
+            pck_list: soft.pck_list.clone(),
+            pck_list_issuer_chain: soft.pck_list_issuer_chain.clone(),
+        }
+    }
+}
+
+/// The signed value and the signature of a body in the soft service's spelling.
+fn split(body: &[u8], member: &str) -> (String, Vec<u8>) {
+    let text = std::str::from_utf8(body).expect("text");
+    let inner = text.strip_prefix(&format!("{{\"{member}\":")).and_then(|text| text.strip_suffix("\"}")).expect("a signed body");
+    let (value, signature) = inner.rsplit_once(",\"signature\":\"").expect("a signature");
+    (value.to_owned(), hex::decode(signature).expect("hex"))
+}
+
+/// Our claims by the names that the peers' fields have here.
+fn fields(claims: &TdxClaims) -> Fields {
+    let mut fields = Fields::from([
+        ("version", claims.quote_version.to_string()),
+        ("body", claims.body.to_string()),
+        ("tee-tcb-svn", hex::encode(claims.tee_tcb_svn)),
+        ("mrseam", hex::encode(claims.mrseam)),
+        ("mrsignerseam", hex::encode(claims.mrsignerseam)),
+        ("seam-attributes", hex::encode(claims.seam_attributes.to_le_bytes())),
+        ("td-attributes", hex::encode(claims.td_attributes.raw.to_le_bytes())),
+        ("xfam", hex::encode(claims.xfam.to_le_bytes())),
+        ("mrtd", hex::encode(claims.mrtd)),
+        ("mrconfigid", hex::encode(claims.mrconfigid)),
+        ("mrowner", hex::encode(claims.mrowner)),
+        ("mrownerconfig", hex::encode(claims.mrownerconfig)),
+        ("rtmrs", claims.rtmrs.map(hex::encode).join(" ")),
+        ("report-data", hex::encode(claims.report_data)),
+        ("fmspc", hex::encode(claims.platform.fmspc)),
+        ("pceid", hex::encode(claims.platform.pceid)),
+        ("ppid", hex::encode(claims.platform.ppid)),
+        ("pce-svn", claims.platform.pce_svn.to_string()),
+        ("components", hex::encode(claims.platform.components)),
+        ("qe-isv-svn", claims.qe_isv_svn.to_string()),
+        ("status", claims.tcb.status.to_string()),
+        ("advisories", claims.tcb.advisories.join(" ")),
+        ("evaluation", claims.tcb_info.evaluation.min(claims.qe_identity.evaluation).to_string()),
+    ]);
+    fields.extend(claims.tee_tcb_svn_2.map(|svn| ("tee-tcb-svn-2", hex::encode(svn))));
+    fields.extend(claims.mrservicetd.map(|measurement| ("mrservicetd", hex::encode(measurement))));
+    fields.extend(claims.platform.platform_instance.map(|id| ("platform-instance", hex::encode(id))));
+    fields.extend(claims.platform.dynamic_platform.map(|flag| ("dynamic-platform", flag.to_string())));
+    fields.extend(claims.platform.cached_keys.map(|flag| ("cached-keys", flag.to_string())));
+    fields.extend(claims.platform.smt_enabled.map(|flag| ("smt-enabled", flag.to_string())));
+    if let Some(extended) = &claims.extended {
+        let (initial, current) = (extended.initial_service_td_attributes, extended.current_service_td_attributes);
+        fields.extend([
+            ("vm-id", extended.vm_id.to_string()),
+            ("td-id", hex::encode(extended.td_id)),
+            ("device-info", hex::encode(extended.device_info)),
+            ("initial-service-td", format!("{} {}", hex::encode(extended.initial_service_td_hash), hex::encode(initial.to_le_bytes()))),
+            ("current-service-td", format!("{} {}", hex::encode(extended.current_service_td_hash), hex::encode(current.to_le_bytes()))),
+            ("initial-cpu-svn", hex::encode(extended.initial_cpu_svn)),
+            ("initial-tee-tcb-svn", hex::encode(extended.initial_tee_tcb_svn)),
+            ("initial-fmspc", hex::encode(extended.initial_fmspc)),
+        ]);
+    }
+    fields
+}

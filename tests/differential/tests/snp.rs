@@ -1,0 +1,141 @@
+//! SNP reports: ours beside `sev`, which checks signatures and leaves the rest to its caller.
+
+use differential::evidence::{folder, read};
+use differential::snp::{SEV, SnpCase};
+use differential::{ACCEPTED, Row, Table};
+use testbed::snp::{KeyInfo, Leaf, Line, SignatureFlaw, SoftPlatform, oid};
+
+const ROWS: &[Row] = &[];
+
+fn compare(table: &mut Table, case: &SnpCase) {
+    table.compare(&case.name, SEV, &case.judge(), &case.sev());
+}
+
+/// Genuine cases of every line and key.
+fn genuine() -> Vec<SnpCase> {
+    let mut cases = Vec::new();
+    for line in Line::ALL {
+        let platform = SoftPlatform::new(line);
+        for leaf in [Leaf::Vcek, Leaf::Vlek] {
+            cases.push(SnpCase::soft(&format!("{line:?} {leaf:?}"), &platform, &platform.report_by(leaf)));
+        }
+    }
+    cases
+}
+
+/// A change in a report before it is signed.
+type Change = (&'static str, fn(&mut testbed::snp::ReportBuilder));
+
+const SIGNED: &[Change] = &[
+    ("version 1", |report| report.version = 1),
+    ("version 6", |report| report.version = 6),
+    ("VMPL 4", |report| report.vmpl = 4),
+    ("signature algorithm 2", |report| report.signature_algorithm = 2),
+    ("no signing key", |report| report.key_info = KeyInfo::NONE),
+    ("masked chip key", |report| report.key_info |= KeyInfo::MASK_CHIP_KEY),
+    ("policy bit 17 clear", |report| report.policy &= !(1 << 17)),
+    ("reserved policy bit", |report| report.policy |= 1 << 40),
+    ("unknown platform info bit", |report| report.platform_info |= 1 << 40),
+    ("another chip", |report| report.chip_id[0] ^= 1),
+    ("a higher reported TCB", |report| report.reported_tcb.snp += 1),
+    ("a lower reported TCB", |report| report.reported_tcb.snp -= 1),
+    ("a lower current TCB", |report| report.current_tcb.snp -= 1),
+    ("reserved byte behind the key info", |report| report.overrides.push((0x4c, 1))),
+    ("reserved byte before the chip id", |report| report.overrides.push((0x18b, 1))),
+    ("reserved byte before the signature", |report| report.overrides.push((0x29f, 1))),
+    ("debug", |report| report.policy |= 1 << 19),
+    ("another measurement", |report| report.measurement[0] ^= 1),
+];
+
+#[test]
+fn verdicts_on_snp_reports_differ_only_as_listed() {
+    let mut table = Table::new(ROWS);
+    for case in genuine() {
+        compare(&mut table, &case);
+    }
+    let platform = SoftPlatform::new(Line::Genoa);
+    let genuine = SnpCase::soft("Genoa", &platform, &platform.report());
+    for (name, change) in SIGNED {
+        compare(&mut table, &SnpCase::soft(name, &platform, &platform.report().with(change)));
+    }
+    for flaw in SignatureFlaw::INVALID {
+        compare(&mut table, &genuine.with(&format!("{flaw:?}"), |case| flaw.apply(&mut case.report)));
+    }
+    for position in 0..genuine.report.len() {
+        compare(&mut table, &genuine.with(&format!("byte {position:#x}"), |case| case.report[position] ^= 1 << (position % 8)));
+    }
+    for length in [0, 1, 0x29f, 0x2a0, 1183, 1185] {
+        compare(&mut table, &genuine.with(&format!("length {length}"), |case| case.report.resize(length, 0)));
+    }
+    for place in 0..3 {
+        for position in (0..genuine.certificates[place].len()).step_by(7) {
+            let name = format!("certificate {place}, byte {position:#x}");
+            compare(&mut table, &genuine.with(&name, |case| case.certificates[place][position] ^= 1));
+        }
+    }
+    certificates(&mut table, &platform, &genuine);
+    real(&mut table);
+    println!("{} pairs of verdicts, {} accepted by both", table.compared, table.accepted);
+    table.close();
+}
+
+/// Certificates of the right authority with one thing wrong.
+fn certificates(table: &mut Table, platform: &SoftPlatform, genuine: &SnpCase) {
+    let other = SoftPlatform::new(Line::Genoa).with_chip("another");
+    let milan = SoftPlatform::new(Line::Milan);
+    let cases: [(&str, usize, Vec<u8>); 8] = [
+        ("a leaf out of date", 0, platform.vcek_with(|leaf| leaf.valid.not_after = leaf.valid.not_before + 1)),
+        ("a leaf without HWID", 0, platform.vcek_with(|leaf| leaf.remove(oid::HWID))),
+        ("a leaf of another chip", 0, other.vcek_der()),
+        ("a VLEK for a VCEK's report", 0, platform.vlek_der()),
+        ("an ASK out of date", 1, platform.ask_with(|ask| ask.valid.not_after = ask.valid.not_before + 1)),
+        (
+            "an ASK that is no authority",
+            1,
+            platform.ask_with(|ask| ask.set_basic_constraints(testbed::snp::BasicConstraints::NotAuthority)),
+        ),
+        ("the root of another line", 2, milan.ark_der()),
+        ("another root", 2, SoftPlatform::new(Line::Genoa).under(testbed::snp::Root::Other).ark_der()),
+    ];
+    for (name, place, der) in cases {
+        compare(table, &genuine.with(name, |case| case.certificates[place] = der));
+    }
+    let impostor = SoftPlatform::new(Line::Genoa).under(testbed::snp::Root::Other);
+    let forged = SnpCase::soft("everything under another root", &impostor, &impostor.report());
+    compare(table, &forged);
+    let revoked = platform.crl_der(&[platform.serial(testbed::snp::Authority::Ask)]);
+    compare(table, &genuine.with("a revoked ASK", |case| case.crls.push(revoked)));
+}
+
+/// Real reports with their VCEK, judged in 2026.
+fn real(table: &mut Table) {
+    let Some(folder) = folder() else { return };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder.join("snp")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(stem) = name.strip_suffix(".report.bin") else { continue };
+        let (kind, authority) = if stem.contains("vlek") { ("vlek", "asvk") } else { ("vcek", "ask") };
+        let line = match stem.trim_start_matches("neg-").split('-').next() {
+            Some("milan") => "milan",
+            Some("genoa" | "siena") => "genoa",
+            Some("turin") => "turin",
+            _ => continue,
+        };
+        let leaf = folder.join(format!("snp/{stem}.{kind}.der"));
+        let intermediate = folder.join(format!("snp/ca/{line}-{authority}.der"));
+        let (Ok(leaf), Ok(intermediate)) = (std::fs::read(leaf), std::fs::read(intermediate)) else { continue };
+        let certificates = [leaf, intermediate, read(&folder, &format!("snp/ca/{line}-ark.der"))];
+        let report = read(&folder, &format!("snp/{name}"));
+        // 2026-07-01.
+        compare(table, &SnpCase { name: stem.to_owned(), report, certificates, crls: Vec::new(), soft: None, at: 1_782_864_000 });
+        seen += 1;
+    }
+    assert!(seen > 8, "{seen} real reports");
+}
+
+#[test]
+fn a_row_names_a_code_of_ours_or_acceptance() {
+    for row in ROWS {
+        assert!(row.ours == ACCEPTED || attestation::Rejection::CODES.contains(&row.ours), "{row:?}");
+    }
+}
