@@ -87,12 +87,13 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = TcpListener::bind(config.listen.address).await.map_err(|error| ServeError::Listen(error.to_string()))?;
     let address = listener.local_addr().map_err(|error| ServeError::Listen(error.to_string()))?;
+    // Before anybody learns that there is something to stop.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| ServeError::Listen(error.to_string()))?;
     announce(&installation, &format!("{scheme}://{address}"), &broker);
 
     let (stop, stopped) = watch::channel(false);
     let housekeeping = tokio::spawn(housekeeping(Arc::clone(&broker), kept, config.collateral.warn_before, stopped.clone()));
     let feeding = tokio::spawn(Arc::clone(&broker.feed).run(stopped.clone()));
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| ServeError::Listen(error.to_string()))?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -279,12 +279,11 @@ impl Feed {
                 let own = plans.plans.iter().filter(|(key, _)| key.vendor() == vendor);
                 let under_way = own.clone().filter(|(_, plan)| plan.state == State::UnderWay).count();
                 let mut ready: Vec<_> = own
-                    .filter(|(_, plan)| plan.state == State::Waiting && plan.next <= at)
-                    // Authorities first: what they signed does not verify without them.
-                    .map(|(key, plan)| (!matches!(key, PieceKey::AmdAuthority(..)), plan.next, *key))
+                    .filter(|(key, plan)| plan.state == State::Waiting && plan.next <= at && !self.waits_for_authority(key, &plans.plans))
+                    .map(|(key, plan)| (*key, plan.next))
                     .collect();
-                ready.sort_by_key(|(later, next, _)| (*later, *next));
-                due.extend(ready.into_iter().take(PARALLEL.saturating_sub(under_way)).map(|(_, next, key)| (key, next)));
+                ready.sort_by_key(|(_, next)| *next);
+                due.extend(ready.into_iter().take(PARALLEL.saturating_sub(under_way)));
             }
             for (key, _) in &due {
                 if let Some(plan) = plans.plans.get_mut(key) {
@@ -298,6 +297,15 @@ impl Feed {
                 tokio::spawn(async move { feed.fetch(key, at).await })
             })
             .collect()
+    }
+
+    /// Whether a certificate is better asked for after its authority's, which is on its way for the first time: without it, it does
+    /// not verify where the authority is not compiled in.
+    fn waits_for_authority(&self, key: &PieceKey, plans: &HashMap<PieceKey, Plan>) -> bool {
+        let PieceKey::Vcek(name) = key else { return false };
+        let authority = PieceKey::AmdAuthority(name.line(), SigningKeyKind::Vcek);
+        let first = plans.get(&authority).is_some_and(|plan| plan.failures == 0 && plan.state != State::Absent);
+        first && self.house.piece(&authority).is_none()
     }
 
     /// What every guest needs has a plan, and so has each held piece that runs out and has news.
