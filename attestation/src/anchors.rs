@@ -103,6 +103,12 @@ impl Anchors {
         self.intel.as_ref().ok_or(TdxRejection::NotAnchored {})
     }
 
+    /// Whether Intel's root, or one in its place, is here.
+    #[must_use]
+    pub const fn has_intel(&self) -> bool {
+        self.intel.is_some()
+    }
+
     /// AMD's root of a line.
     pub(crate) fn root(&self, line: ProductLine) -> Result<&Root, Rejection> {
         self.roots.iter().find(|root| root.line == line).ok_or(Rejection::ProductNotAnchored { line })

@@ -125,7 +125,7 @@ fn announce(installation: &Installation, url: &str, broker: &Broker) {
 async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, warn_before: Duration, mut stop: watch::Receiver<bool>) {
     loop {
         let stopping = tokio::time::timeout(HOUSEKEEPING, stop.wait_for(|stop| *stop)).await.is_ok();
-        broker.collateral.refresh();
+        broker.collateral.refresh(clock::now()).await;
         warn_of_expiry(&broker, warn_before);
         broker.forget_quiet_clients();
         sum_up_rejections(&broker).await;

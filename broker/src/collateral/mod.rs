@@ -12,9 +12,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use attestation::{Anchors, Collateral, Evidence, PreparedCollateral, ProductLine, Rejection, SigningKeyKind, SnpEvidence, VcekName};
+use attestation::{
+    Anchors, Collateral, Evidence, PreparedCollateral, ProductLine, Rejection, SignedBody, SigningKeyKind, SnpEvidence, TdxCollateral,
+    TdxPiece, TdxPieceKind, VcekName,
+};
+use protocol::encoding::to_base64;
 use protocol::limits;
 use protocol::time::UnixTime;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio::sync::Mutex;
 
 pub use folder::CollateralFolder;
@@ -141,6 +147,7 @@ impl CollateralHouse {
             }
         }
         house.take_in_leaves(at);
+        house.import_folder(at).await;
         house.rebuild();
         Ok(house)
     }
@@ -202,14 +209,15 @@ impl CollateralHouse {
 
     /// Whether Intel's root, or one in its place, is in force.
     #[must_use]
-    pub const fn has_intel_root(&self) -> bool {
-        false
+    pub fn has_intel_root(&self) -> bool {
+        self.anchors.has_intel()
     }
 
     /// Reads the folder again where it changed.
-    pub fn refresh(&self) {
+    pub async fn refresh(&self, at: UnixTime) {
         if self.folder.refresh() {
-            self.take_in_leaves(crate::clock::now());
+            self.take_in_leaves(at);
+            self.import_folder(at).await;
             self.rebuild();
         }
     }
@@ -300,29 +308,51 @@ impl CollateralHouse {
     }
 
     /// Keeps what somebody carried here, each piece as [`Self::offer`] does, and says what became of each.
-    pub async fn import(&self, collateral: Collateral, at: UnixTime) -> Vec<(String, Result<PieceKey, NotKept>)> {
+    pub async fn import(&self, mut collateral: Collateral, at: UnixTime) -> Vec<(String, Result<PieceKey, NotKept>)> {
         let mut outcomes = Vec::new();
         let (mut authorities, mut others) = (Vec::new(), Vec::new());
-        for der in collateral.certificates {
+        for der in std::mem::take(&mut collateral.certificates) {
             match self.name_certificate(&der, at) {
                 Some(key @ PieceKey::AmdAuthority(..)) => authorities.push((key, der)),
                 named => others.push((named, der)),
             }
         }
         let certificates = authorities.into_iter().map(|(key, der)| (Some(key), der)).chain(others);
-        let crls = collateral.crls.into_iter().map(|der| {
+        let crls = std::mem::take(&mut collateral.crls).into_iter().map(|der| {
             let line = self.anchors.lines().find(|line| attestation::judge_amd_crl(&der, *line, &self.anchors).is_ok());
             (line.map(PieceKey::AmdCrl), der)
         });
-        for (number, (key, bytes)) in certificates.chain(crls).enumerate() {
+        let plain = |(key, bytes)| (key, RawPiece { bytes, issuer_chain: Vec::new() });
+        let intel = self.name_intel(collateral.tdx);
+        let all: Vec<_> = certificates.chain(crls).map(plain).chain(intel).collect();
+        for (number, (key, raw)) in all.into_iter().enumerate() {
             let Some(key) = key else {
                 outcomes.push((format!("piece {number}"), Err(NotKept::Unknown)));
                 continue;
             };
-            let kept = self.offer(key, RawPiece { bytes, issuer_chain: Vec::new() }, Origin::Carried, at).await;
+            let kept = self.offer(key, raw, Origin::Carried, at).await;
             outcomes.push((key.to_string(), kept.map(|()| key)));
         }
         outcomes
+    }
+
+    /// What each of Intel's pieces is. Lists get the certificates that they need as their issuer chain.
+    fn name_intel(&self, tdx: TdxCollateral) -> Vec<(Option<PieceKey>, RawPiece)> {
+        let key = |tdx: TdxCollateral| self.read_intel(tdx).ok().and_then(|piece| key_of(&piece));
+        let mut named = Vec::new();
+        let chain = pem_of(&tdx.certificates);
+        for body in tdx.tcb_infos {
+            named.push((key(TdxCollateral { tcb_infos: vec![body.clone()], ..TdxCollateral::default() }), body));
+        }
+        for body in tdx.qe_identities {
+            named.push((key(TdxCollateral { qe_identities: vec![body.clone()], ..TdxCollateral::default() }), body));
+        }
+        for der in tdx.crls {
+            let of_list = TdxCollateral { crls: vec![der.clone()], certificates: tdx.certificates.clone(), ..TdxCollateral::default() };
+            named.push((key(of_list), SignedBody { body: der, issuer_chain: chain.clone() }));
+        }
+        let raw = |(key, SignedBody { body, issuer_chain }): (Option<PieceKey>, SignedBody)| (key, RawPiece { bytes: body, issuer_chain });
+        named.into_iter().map(|(key, body)| raw((key, body))).collect()
     }
 
     /// What a certificate of AMD's is the certificate of.
@@ -347,7 +377,17 @@ impl CollateralHouse {
         if self.vendors.amd == Named::Yes && !lines.iter().any(|line| in_force(PieceKey::AmdCrl(*line)) || in_folder(*line)) {
             return Some((Vendor::Amd, "no revocation list of any product line is in force"));
         }
-        None
+        let intel = self.current().tdx_pieces();
+        let lacks = |wanted: &dyn Fn(&TdxPiece) -> bool| !intel.iter().any(|piece| wanted(piece) && at <= piece.next_update);
+        if self.vendors.intel == Named::No {
+            return None;
+        }
+        let reasons: [(bool, &'static str); 3] = [
+            (lacks(&|piece| matches!(piece.kind, TdxPieceKind::QeIdentity)), "no identity of the quoting enclave is in force"),
+            (lacks(&|piece| matches!(piece.kind, TdxPieceKind::RootCrl)), "no revocation list of the root is in force"),
+            (lacks(&|piece| matches!(piece.kind, TdxPieceKind::PckCrl)), "no revocation list of a PCK authority is in force"),
+        ];
+        reasons.into_iter().find(|(lacks, _)| *lacks).map(|(_, why)| (Vendor::Intel, why))
     }
 
     /// Pieces that expire within `warning`, or have expired, each at most once a day.
@@ -372,6 +412,16 @@ impl CollateralHouse {
         sums
     }
 
+    /// Imports what lies in the folder of Intel's.
+    async fn import_folder(&self, at: UnixTime) {
+        let tdx = self.folder.current().tdx.clone();
+        for (piece, outcome) in self.import(Collateral { tdx, ..Collateral::default() }, at).await {
+            if let Err(why) = outcome {
+                tracing::warn!(piece, %why, "what lies in the collateral folder is not used");
+            }
+        }
+    }
+
     fn above_floor(&self, evaluation: Option<&(String, u32)>) -> Result<(), NotKept> {
         let Some((subject, found)) = evaluation else { return Ok(()) };
         let floor = self.held.read().unwrap_or_else(PoisonError::into_inner).floors.get(subject).copied().unwrap_or(0);
@@ -385,9 +435,34 @@ impl CollateralHouse {
             PieceKey::AmdAuthority(line, kind) => attestation::judge_amd_authority(&raw.bytes, line, kind, anchors, at)?,
             PieceKey::AmdCrl(line) => attestation::judge_amd_crl(&raw.bytes, line, anchors)?,
             PieceKey::Vcek(name) => name.judge(&raw.bytes, &self.authorities(), anchors, at)?,
-            PieceKey::TcbInfo(_) | PieceKey::QeIdentity | PieceKey::PckCrl(_) | PieceKey::RootCrl => return Err(NotKept::Unknown),
+            PieceKey::TcbInfo(_) | PieceKey::QeIdentity | PieceKey::PckCrl(_) | PieceKey::RootCrl => return self.judge_intel(key, raw),
         };
         Ok(Judged { issued: window.issued, until: window.until, evaluation: None })
+    }
+
+    fn judge_intel(&self, key: &PieceKey, raw: &RawPiece) -> Result<Judged, NotKept> {
+        let piece = self.read_intel(of_intel(key, raw))?;
+        if key_of(&piece) != Some(*key) {
+            return Err(NotKept::Other { found: key_of(&piece).map_or_else(String::new, |key| key.to_string()) });
+        }
+        let evaluation = piece.evaluation.and_then(|number| Some((floor_of(key)?, number)));
+        Ok(Judged { issued: piece.issued, until: piece.next_update, evaluation })
+    }
+
+    /// The one piece in this, verified. A list of the root that is held is looked at too: it may name the signer.
+    fn read_intel(&self, mut tdx: TdxCollateral) -> Result<TdxPiece, NotKept> {
+        let root_list = self.piece(&PieceKey::RootCrl).filter(|_| tdx.crls.is_empty());
+        let others = usize::from(root_list.is_some());
+        tdx.crls.extend(root_list.map(|piece| piece.raw.bytes.clone()));
+        let prepared = PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, &self.anchors);
+        if let Some((_, rejection)) = prepared.problems().next() {
+            return Err(rejection.clone().into());
+        }
+        let mut pieces = prepared.tdx_pieces();
+        if others == 1 {
+            pieces.retain(|piece| !matches!(piece.kind, TdxPieceKind::RootCrl));
+        }
+        pieces.pop().ok_or(NotKept::Unknown)
     }
 
     /// Certificates of AMD's authorities at hand, DER.
@@ -416,24 +491,74 @@ impl CollateralHouse {
     /// Puts folder and pieces together.
     fn rebuild(&self) {
         let mut in_use = (*self.folder.current()).clone();
+        // What lies there of Intel's was imported: it has floors.
+        in_use.tdx = TdxCollateral::default();
         in_use.certificates.retain(|der| VcekName::of_certificate(der).is_none());
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         for piece in held.pieces.values() {
             let (list, bytes) = match piece.key {
                 PieceKey::AmdAuthority(..) => (&mut in_use.certificates, &piece.raw.bytes),
                 PieceKey::AmdCrl(_) => (&mut in_use.crls, &piece.raw.bytes),
-                _ => continue,
+                _ => {
+                    let TdxCollateral { tcb_infos, qe_identities, crls, certificates } = of_intel(&piece.key, &piece.raw);
+                    in_use.tdx.tcb_infos.extend(tcb_infos);
+                    in_use.tdx.qe_identities.extend(qe_identities);
+                    in_use.tdx.crls.extend(crls);
+                    in_use.tdx.certificates.extend(certificates);
+                    continue;
+                }
             };
             if !list.contains(bytes) {
                 list.push(bytes.clone());
             }
         }
+        in_use.tdx.certificates.sort();
+        in_use.tdx.certificates.dedup();
         let prepared = PreparedCollateral::prepare(in_use, &self.anchors);
         for (piece, why) in prepared.problems() {
             tracing::warn!(piece, %why, "a piece of collateral does not verify; it hurts those alone whom it would have served");
         }
         held.in_use = Arc::new(prepared);
     }
+}
+
+/// A piece of Intel's, as the verifier takes it.
+fn of_intel(key: &PieceKey, raw: &RawPiece) -> TdxCollateral {
+    let body = || vec![SignedBody { body: raw.bytes.clone(), issuer_chain: raw.issuer_chain.clone() }];
+    match key {
+        PieceKey::TcbInfo(_) => TdxCollateral { tcb_infos: body(), ..TdxCollateral::default() },
+        PieceKey::QeIdentity => TdxCollateral { qe_identities: body(), ..TdxCollateral::default() },
+        _ => {
+            let chain = CertificateDer::pem_slice_iter(&raw.issuer_chain).filter_map(Result::ok).map(|der| der.to_vec());
+            TdxCollateral { crls: vec![raw.bytes.clone()], certificates: chain.collect(), ..TdxCollateral::default() }
+        }
+    }
+}
+
+/// The key of a verified piece of Intel's.
+const fn key_of(piece: &TdxPiece) -> Option<PieceKey> {
+    match (piece.kind, piece.fmspc, piece.authority) {
+        (TdxPieceKind::TcbInfo, Some(fmspc), _) => Some(PieceKey::TcbInfo(fmspc)),
+        (TdxPieceKind::QeIdentity, ..) => Some(PieceKey::QeIdentity),
+        (TdxPieceKind::RootCrl, ..) => Some(PieceKey::RootCrl),
+        (TdxPieceKind::PckCrl, _, Some(authority)) => Some(PieceKey::PckCrl(authority)),
+        _ => None,
+    }
+}
+
+/// What a piece's evaluation number is the number of.
+fn floor_of(key: &PieceKey) -> Option<String> {
+    match key {
+        PieceKey::TcbInfo(fmspc) => Some(format!("TDX/{}", hex(fmspc))),
+        PieceKey::QeIdentity => Some("TD_QE".to_owned()),
+        _ => None,
+    }
+}
+
+/// Certificates in PEM.
+fn pem_of(certificates: &[Vec<u8>]) -> Vec<u8> {
+    let one = |der: &Vec<u8>| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", to_base64(der));
+    certificates.iter().map(one).collect::<String>().into_bytes()
 }
 
 /// Why a piece is not kept.
@@ -445,6 +570,12 @@ pub enum NotKept {
     /// It is nothing that this broker keeps under the roots in force.
     #[error("it is nothing that is kept under the roots in force")]
     Unknown,
+    /// It is another piece than the one that was asked for.
+    #[error("it is another piece: {found}")]
+    Other {
+        /// Which.
+        found: String,
+    },
     /// Its key in the store names nothing.
     #[error(transparent)]
     Key(#[from] BadKey),

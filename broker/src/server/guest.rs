@@ -17,7 +17,7 @@ use protocol::messages::{ChallengeAnswer, EvidenceMessage, Purpose, ReceivedRequ
 use super::problem::{Refusal, no_body};
 use super::{Broker, client_network};
 use crate::clock;
-use crate::collateral::PieceKey;
+use crate::collateral::{PieceKey, Vendor};
 use crate::decision::{Judge, Rejection};
 use crate::feed::Wanted;
 use crate::guests::HeldGuest;
@@ -85,7 +85,10 @@ async fn decide_record_release(broker: &Arc<Broker>, request: &ReceivedRequest, 
                 // It has come in this moment.
                 Some(key) if broker.collateral.piece(&key).is_some() => continue,
                 Some(key) => return Err(wait_for(broker, request, &rejection, key, client)),
-                None => return Err(rejected(broker, request, &rejection)),
+                None => match missing_document(&rejection) {
+                    Some(key) => return Err(wait_for(broker, request, &rejection, key, client)),
+                    None => return Err(rejected(broker, request, &rejection)),
+                },
             },
         };
         learn(broker, &guest);
@@ -108,6 +111,16 @@ fn missing(broker: &Broker, request: &ReceivedRequest) -> Option<PieceKey> {
             .is_ok_and(|came| came.certificates.iter().any(|der| name.is_of(der)))
     };
     (broker.collateral.piece(&key).is_none() && !brought()).then_some(key)
+}
+
+/// The document that TDX evidence lacks.
+fn missing_document(rejection: &Rejection) -> Option<PieceKey> {
+    let Rejection::Evidence(rejection) = rejection else { return None };
+    let attestation::Rejection::Tdx(attestation::TdxRejection::CollateralMissing { what, fmspc }) = &**rejection else { return None };
+    match *what {
+        "qe-identity" => Some(PieceKey::QeIdentity),
+        _ => format!("intel/tcb/{fmspc}").parse().ok(),
+    }
 }
 
 /// Whether a rejection may come of a missing certificate: none was there, or another chip's or TCB version's was taken for it.
@@ -134,6 +147,9 @@ fn wait_for(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection, k
         Wanted::Coming(after) => return wait("collateral-being-fetched", "the platform's collateral is being fetched", after),
         Wanted::OverBudget(after) => return wait("collateral-over-budget", "too many fetches of collateral were asked for", after),
         Wanted::Absent => "the vendor's service knows no such platform: it said so lately",
+        Wanted::NoUpstream if key.vendor() == Vendor::Intel => {
+            "this platform's TCB document is not held, and nobody is asked for it: [collateral.intel] upstream"
+        }
         Wanted::NoUpstream => {
             "the certificate of this platform's key did not come with the evidence, is not held, and nobody is asked for it: \
              [collateral.amd] upstream"

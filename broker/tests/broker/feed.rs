@@ -19,7 +19,7 @@ use crate::house::*;
 use crate::http::{Answer, Served, problem, retry_after, serve_house};
 
 const CRL: PieceKey = PieceKey::AmdCrl(ProductLine::Genoa);
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const CHAINS: &str = "/vcek/v1/Genoa/cert_chain";
 const LISTS: &str = "/vcek/v1/Genoa/crl";
 
@@ -38,7 +38,7 @@ async fn house(kds: &Kds) -> House {
 }
 
 /// Fetches everything that is due at a time, and what becomes due by that.
-async fn fetch(feed: &Arc<Feed>, at: UnixTime) {
+pub async fn fetch(feed: &Arc<Feed>, at: UnixTime) {
     loop {
         let tasks = feed.start_due(at);
         if tasks.is_empty() {
@@ -56,7 +56,7 @@ async fn served(kds: &Kds) -> Served {
     served
 }
 
-fn later(at: UnixTime, hours: u64) -> UnixTime {
+pub fn later(at: UnixTime, hours: u64) -> UnixTime {
     at.plus(Duration::from_secs(hours * 3600))
 }
 
