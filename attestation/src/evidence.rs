@@ -1,5 +1,8 @@
 //! What comes in from whoever wants something. Not trusted.
 
+use protocol::encoding::sha256;
+use protocol::ids::Digest;
+
 use crate::rejection::Rejection;
 
 /// What a platform hands out to prove itself.
@@ -47,6 +50,14 @@ impl Evidence {
         match self {
             Self::Snp(_) => protocol::ids::Platform::SevSnp,
             Self::Tdx(_) => protocol::ids::Platform::Tdx,
+        }
+    }
+
+    /// SHA-256 of the event log, as [`protocol::transcript::Transcript::event_log`] has it.
+    pub(crate) fn event_log(&self) -> Option<Digest> {
+        match self {
+            Self::Snp(_) => None,
+            Self::Tdx(evidence) => evidence.event_log.as_deref().map(sha256),
         }
     }
 }

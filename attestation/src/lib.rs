@@ -7,7 +7,10 @@
 //! [`judge`] is for people and tests: the result is a [`GenuineEvidence`], which nothing is released on.
 //!
 //! # The steps
-//! AMD SEV-SNP evidence passes these, in this order. Each has rejections of its own ([`Rejection::step`]).
+//! In a session ([`verify`]) the transcript first has to be of the evidence's platform, and of the event log that came with it. Each step
+//! has rejections of its own ([`Rejection::step`]).
+//!
+//! AMD SEV-SNP evidence passes these, in this order.
 //!
 //! | step | what it checks |
 //! | --- | --- |
@@ -26,7 +29,25 @@
 //! | 13 platform info, structure | no unknown bit |
 //! | 14 second opinion | the `sev` crate's parser reads the same in every field that a policy can read |
 //!
-//! What is *allowed* (measurements, debug, minimum TCB, VMPL, host data, chips) is policy and not decided here.
+//! Intel TDX evidence passes these, in this order (that of Intel's quote verification library).
+//!
+//! | step | what it checks |
+//! | --- | --- |
+//! | 1 format | quote of version 4 or 5, ECDSA P-256, TDX, Intel's quoting enclave, a TD report of exactly its size; certification data of types 6 and 5, every part ending with its last field; only zero behind it, and not much |
+//! | 2 PCK certificate chain | exactly PCK certificate, PCK authority, pinned root: exact names, raw issuer names, CA flags, key usage, path length, signatures, validity; the SGX extension with each part once and of its type |
+//! | 3 revocation | lists verified under the issuer of their name; the root's does not name the authority, nor the authority's the PCK certificate; how fresh they are is a claim, [`Revocation`], or by [`Lapsed`] a rejection |
+//! | 4 signed collateral | TCB info and QE identity: no JSON key twice, signed over the bytes as received by exactly Intel SGX TCB Signing under the pinned root, not revoked, valid; version, sixteen components, no level twice, no unknown status; issued by then |
+//! | 5 platform of the TCB info | FMSPC and PCEID are the PCK certificate's |
+//! | 6 TDX module | the TCB info has its major version; MRSIGNERSEAM is that identity's, SEAMATTRIBUTES too, and zero |
+//! | 7 quoting enclave's report | signature by the PCK certificate's key; report data is SHA-256 over attestation key and authentication data, then zero |
+//! | 8 quoting enclave's identity | MISCSELECT and ATTRIBUTES under their masks, MRSIGNER, ISVPRODID |
+//! | 9 quote signature | over the received bytes, by the attestation key |
+//! | 10 TCB evaluation | every part reaches a level that is not revoked, at launch and, where the report says, now; the merged status is a claim, [`TcbVerdict`] |
+//! | 11 report data | exactly the 64 bytes that the transcript asks for |
+//! | 12 event log | where one came, it replays to RTMR0 to RTMR3 |
+//! | 13 second opinion | an independent verifier finds the same, where it is built in and can read the quote |
+//!
+//! What is *allowed* (measurements, debug, minimum TCB, TCB status, VMPL, attributes, host data, chips) is policy and not decided here.
 //!
 //! # Trusted and not trusted
 //! Trusted: the roots in [`Anchors`], the time that the caller gives, and no more. Not trusted: every byte of evidence and collateral. A
@@ -118,6 +139,10 @@ pub fn verify(
 ) -> Result<VerifiedClaims, Rejection> {
     if transcript.platform != evidence.platform() {
         return Err(Rejection::PlatformMismatch { expected: transcript.platform, found: evidence.platform() });
+    }
+    let event_log = evidence.event_log();
+    if transcript.event_log != event_log {
+        return Err(Rejection::EventLogMismatch { expected: transcript.event_log, found: event_log });
     }
     let expected = ReportDataRule::Exactly(transcript.report_data());
     let terms = Terms { collateral, anchors, expected: &expected, lapsed: Lapsed::Claimed, at };

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use protocol::ids::Platform;
+use protocol::ids::{Digest, Platform};
 use protocol::time::UnixTime;
 
 use crate::claims::{ProductLine, SigningKeyKind, Tcb};
@@ -76,7 +76,7 @@ pub(crate) use rejections;
 
 rejections! {
     /// Why evidence was rejected. [`Self::code`] and [`Self::step`] are stable; the sentence is for people and may change.
-    /// The variants are those of SNP evidence, but for the first; those of TDX evidence are a [`TdxRejection`].
+    /// The variants are those of any session, then those of SNP evidence; those of TDX evidence are a [`TdxRejection`].
     Rejection, steps crate::STEPS, or
     /// TDX evidence, by the steps of [`crate::TDX_STEPS`].
     Tdx(TdxRejection);
@@ -89,6 +89,14 @@ rejections! {
         expected: Platform,
         /// What the evidence is.
         found: Platform,
+    }
+    /// The session's transcript speaks of another event log than the evidence has, or of one that did not come.
+    1 "event-log-mismatch" "the event log that came with the evidence is not the one that the transcript names"
+    EventLogMismatch {
+        /// SHA-256 of the transcript's; `None` where it names none.
+        expected: Option<Digest>,
+        /// SHA-256 of the evidence's; `None` where none came.
+        found: Option<Digest>,
     }
     /// More certificates or revocation lists than any evidence needs ([`protocol::limits::CERTIFICATES`]).
     1 "snp-too-many-certificates" "expected at most {limit} {what}, found {found}"

@@ -65,7 +65,7 @@ fn a_chain_is_three_certificates_in_pem() {
     assert_eq!(Case::genuine().chain(&[own.clone(), own.clone()].concat()).fails(), TdxRejection::PckChainCount { found: 6 });
     // With and without the NUL that text ends in.
     Case::genuine().chain(&own).passes();
-    pem([testbed::tdx::pem::chain(&own).as_bytes(), &[0, 0]].concat()).passes();
+    pem([tdx::pem::chain(&own).as_bytes(), &[0, 0]].concat()).passes();
 }
 
 #[test]
@@ -316,10 +316,10 @@ fn what_is_revoked_is_rejected_however_old_the_list() {
     let lists = |root: &[Vec<u8>], pck: &[Vec<u8>]| Case::genuine().crls(vec![soft.root_list_der(root), soft.pck_list_der(pck)]);
     let text = |serial: &[u8]| hex::encode(serial).trim_start_matches('0').to_owned();
     let revoked = TdxRejection::AuthorityRevoked { authority: PckAuthority::Platform, serial: text(&authority) };
-    assert_eq!(lists(&[authority.clone()], &[]).fails(), revoked);
+    assert_eq!(lists(std::slice::from_ref(&authority), &[]).fails(), revoked);
     let revoked = TdxRejection::PckRevoked { authority: PckAuthority::Platform, serial: text(&own) };
     assert_eq!(lists(&[], &[other.clone(), own.clone()]).fails(), revoked);
-    assert_eq!(lists(&[], &[own.clone()]).lapsed(Lapsed::Claimed).at(soft.validity.pck.not_after).fails(), revoked);
+    assert_eq!(lists(&[], std::slice::from_ref(&own)).lapsed(Lapsed::Claimed).at(soft.validity.pck.not_after).fails(), revoked);
     // A serial number is one under its own issuer.
     lists(&[own], &[other, authority]).passes();
 }
@@ -328,7 +328,7 @@ fn what_is_revoked_is_rejected_however_old_the_list() {
 fn the_signer_of_collateral_is_not_revoked() {
     let soft = SoftTdx::new();
     let serial = soft.serial(Role::TcbSigner);
-    let case = Case::genuine().crls(vec![soft.root_list_der(&[serial.clone()]), soft.pck_list_der(&[])]);
+    let case = Case::genuine().crls(vec![soft.root_list_der(std::slice::from_ref(&serial)), soft.pck_list_der(&[])]);
     let serial = hex::encode(serial).trim_start_matches('0').to_owned();
     assert_eq!(case.fails(), TdxRejection::SignerRevoked { document: "tcb-info", serial });
 }

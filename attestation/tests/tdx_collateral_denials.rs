@@ -137,7 +137,7 @@ fn a_signers_chain_is_signer_and_root() {
     let what = "expected two certificates";
     let chain = |what| TdxRejection::SignerChain { document: TCB_INFO, what };
     assert_eq!(Case::genuine().signer_chain(&[]).fails(), chain(what));
-    assert_eq!(Case::genuine().signer_chain(&[signer.clone()]).fails(), chain(what));
+    assert_eq!(Case::genuine().signer_chain(std::slice::from_ref(&signer)).fails(), chain(what));
     assert_eq!(Case::genuine().signer_chain(&[signer.clone(), root.clone(), root.clone()]).fails(), chain(what));
     let mut trailing = signer.clone();
     trailing.push(0);

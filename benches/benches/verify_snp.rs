@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use attestation::{
-    Anchors, ChainCache, ChainKey, Collateral, Evidence, NoCache, ProductLine, ReportDataRule, SnpEvidence, VerifiedChain, judge, verify,
+    Anchors, ChainCache, ChainKey, Collateral, Evidence, Lapsed, NoCache, PreparedCollateral, ProductLine, ReportDataRule, SnpEvidence,
+    VerifiedChain, judge, verify,
 };
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PSS_2048_8192_SHA384};
 use portcullis_benches::rounds::{Contender, print, side_by_side};
@@ -72,8 +73,11 @@ fn soft() {
     let anchors = Anchors::test(vec![(ProductLine::Milan, platform.ark_der())]).expect("a soft root");
     let certificates = platform.certificates(Leaf::Vcek);
     let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), certificates: certificates.clone(), crls: Vec::new() });
-    let (without, with) = (Collateral::default(), Collateral { certificates: Vec::new(), crls: vec![platform.crl_der(&[])] });
-    let run = |collateral: &Collateral, cache: &dyn ChainCache| {
+    let crl = platform.crl_der(&[]);
+    let prepare = |collateral| PreparedCollateral::prepare(collateral, &anchors);
+    let without = prepare(Collateral::default());
+    let with = prepare(Collateral { crls: vec![crl.clone()], ..Collateral::default() });
+    let run = |collateral: &PreparedCollateral, cache: &dyn ChainCache| {
         drop(black_box(verify(black_box(&evidence), collateral, &anchors, &transcript, cache, NOW).expect("genuine")));
     };
     let floor = Floor {
@@ -84,7 +88,7 @@ fn soft() {
         issuer: rsa_key(&platform, Authority::Ask),
         root: rsa_key(&platform, Authority::Ark),
     };
-    let (leaf, intermediate, list) = (Signed::of(floor.leaf), Signed::of(floor.intermediate), Signed::of(&with.crls[0]));
+    let (leaf, intermediate, list) = (Signed::of(floor.leaf), Signed::of(floor.intermediate), Signed::of(&crl));
     let p384 = floor.p384();
     let (chains, chains_with) = (Chains::default(), Chains::default());
     let warm = [
@@ -198,8 +202,12 @@ fn real() -> Option<Vec<Real>> {
 
 fn measure_real(case: &Real) {
     let evidence = Evidence::Snp(SnpEvidence { report: case.report.clone(), certificates: case.certificates.clone(), crls: Vec::new() });
-    let (collateral, anchors) = (Collateral::default(), Anchors::vendor());
-    let judged = || drop(black_box(judge(black_box(&evidence), &collateral, &anchors, ReportDataRule::NotCompared, NOW).expect("genuine")));
+    let anchors = Anchors::vendor();
+    let collateral = PreparedCollateral::prepare(Collateral::default(), &anchors);
+    let judged = || {
+        let judged = judge(black_box(&evidence), &collateral, &anchors, ReportDataRule::NotCompared, Lapsed::Rejected, NOW);
+        drop(black_box(judged.expect("genuine")));
+    };
     // The leaf's P-384 point is the one uncompressed 97-byte BIT STRING of its certificate.
     let leaf = &case.certificates[0];
     let at = leaf.windows(4).position(|window| window == [0x03, 0x62, 0x00, 0x04]).expect("a P-384 key") + 3;

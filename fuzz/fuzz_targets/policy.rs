@@ -48,7 +48,7 @@ fn guests() -> &'static [Guest] {
         ];
         let guest = |machine: &Machine, (word, change): (&'static str, fn(&mut ReportBuilder))| {
             let report = machine.platform.sign(&machine.platform.report_by(machine.leaf).with(change));
-            let collateral = Collateral { certificates: Vec::new(), crls: vec![machine.crl.clone()] };
+            let collateral = Collateral { crls: vec![machine.crl.clone()], ..Collateral::default() };
             let genuine = machine.judge(machine.evidence(&report), &collateral).expect("a genuine guest");
             Guest { claims: genuine.platform().clone(), word }
         };

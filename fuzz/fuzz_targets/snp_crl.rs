@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn provided(machine: &Machine, crl: &[u8]) -> Result<GenuineEvidence, Rejection> {
-    machine.judge(machine.evidence(&machine.report), &Collateral { certificates: Vec::new(), crls: vec![crl.to_vec()] })
+    machine.judge(machine.evidence(&machine.report), &Collateral { crls: vec![crl.to_vec()], ..Collateral::default() })
 }
 
 fn brought(machine: &Machine, crl: &[u8]) -> Result<GenuineEvidence, Rejection> {

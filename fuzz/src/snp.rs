@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use attestation::{
-    Anchors, Collateral, Evidence, GenuineEvidence, PlatformClaims, ProductLine, Rejection, ReportDataRule, SnpClaims, SnpEvidence, judge,
+    Anchors, Collateral, Evidence, GenuineEvidence, Lapsed, PlatformClaims, PreparedCollateral, ProductLine, Rejection, ReportDataRule,
+    SnpClaims, SnpEvidence, judge,
 };
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
@@ -102,7 +103,8 @@ impl Machine {
     /// # Errors
     /// The rejection.
     pub fn judge(&self, evidence: SnpEvidence, collateral: &Collateral) -> Result<GenuineEvidence, Rejection> {
-        judge(&Evidence::Snp(evidence), collateral, &self.anchors, ReportDataRule::NotCompared, NOW)
+        let collateral = PreparedCollateral::prepare(collateral.clone(), &self.anchors);
+        judge(&Evidence::Snp(evidence), &collateral, &self.anchors, ReportDataRule::NotCompared, Lapsed::Rejected, NOW)
     }
 
     /// The claims of the genuine report under the genuine certificates.

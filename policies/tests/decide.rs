@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use attestation::{Anchors, Collateral, Evidence, NoCache, ProductLine, ReportDataRule, SnpEvidence, VerifiedClaims};
+use attestation::{
+    Anchors, Collateral, Evidence, Lapsed, NoCache, PreparedCollateral, ProductLine, ReportDataRule, SnpEvidence, VerifiedClaims,
+};
 use policies::{Ask, Check, Decision, Policy, Verdict};
 use protocol::hpke::RecipientSecret;
 use protocol::ids::{Digest, Nonce, Platform, Role};
@@ -82,7 +84,8 @@ fn verified(guest: &SoftGuest, transcript: &Transcript, lists: &Lists) -> Verifi
         Lists::None => Vec::new(),
     };
     let anchors = Anchors::test(vec![(ProductLine::Genoa, guest.platform.ark_der())]).unwrap();
-    attestation::verify(&evidence, &Collateral { crls, ..Collateral::default() }, &anchors, transcript, &NoCache, NOW).unwrap()
+    let collateral = PreparedCollateral::prepare(Collateral { crls, ..Collateral::default() }, &anchors);
+    attestation::verify(&evidence, &collateral, &anchors, transcript, &NoCache, NOW).unwrap()
 }
 
 fn claims(shape: GuestShape) -> VerifiedClaims {
@@ -279,7 +282,8 @@ fn reports_of_real_machines_are_judged_for_what_they_say() {
         let evidence = SnpEvidence { report: read(report), certificates: vec![read(leaf)], ..SnpEvidence::default() };
         let anchors = Anchors::vendor();
         let at = UnixTime::parse(at).unwrap();
-        let judged = attestation::judge(&Evidence::Snp(evidence), &Collateral::default(), &anchors, ReportDataRule::NotCompared, at);
+        let (evidence, collateral) = (Evidence::Snp(evidence), PreparedCollateral::prepare(Collateral::default(), &anchors));
+        let judged = attestation::judge(&evidence, &collateral, &anchors, ReportDataRule::NotCompared, Lapsed::Rejected, at);
         failed(&policy.examine(judged.unwrap().platform(), None, None, at))
     };
     let line = |table: &str| policy(&[("[snp.products.genoa]", &format!("{table}\n[snp.products.genoa]"))]);

@@ -3,7 +3,7 @@
 use der::Decode as _;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 
-use super::p256::Key;
+use super::p256::{IssuerKey, SignerKey};
 use super::rejection::TdxRejection;
 use crate::x509::{self, Certificate, Malformed, common_name};
 
@@ -69,39 +69,44 @@ impl Fault {
     }
 }
 
-/// What a certificate is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// It issues certificates and revocation lists, down to a path length.
-    Authority { path_length: u8 },
-    /// It signs other things.
-    EndEntity,
+/// Checks the profile of an authority over certificates and revocation lists, but for name and signature, and gives its key.
+pub(super) fn authority(certificate: &Certificate<'_>, path_length: u8) -> Result<IssuerKey, Fault> {
+    extensions(certificate)?;
+    match constraints(certificate) {
+        Some(BasicConstraints { ca: true, path_len_constraint }) if path_len_constraint == Some(path_length) => {}
+        Some(BasicConstraints { ca: true, .. }) => return Err(Fault::PathLength),
+        _ => return Err(Fault::NotAnAuthority),
+    }
+    match usage(certificate) {
+        Some(usage) if usage.key_cert_sign() && usage.crl_sign() => {}
+        _ => return Err(Fault::KeyUsage),
+    }
+    IssuerKey::of(certificate.key).ok_or(OTHER_KEY)
 }
 
-/// Checks a certificate's profile but for name and signature, and gives its key.
-pub(super) fn check(certificate: &Certificate<'_>, purpose: Purpose) -> Result<Key, Fault> {
+/// Checks the profile of a certificate that signs other things, but for name and signature, and gives its key.
+pub(super) fn end_entity(certificate: &Certificate<'_>) -> Result<SignerKey, Fault> {
     extensions(certificate)?;
-    let constraints = certificate.extension(x509::BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok());
-    let usage = certificate.extension(x509::KEY_USAGE).and_then(|value| KeyUsage::from_der(value).ok()).ok_or(Fault::KeyUsage)?;
-    match (purpose, constraints) {
-        (Purpose::Authority { path_length }, Some(BasicConstraints { ca: true, path_len_constraint })) => {
-            if path_len_constraint != Some(path_length) {
-                return Err(Fault::PathLength);
-            }
-            if !(usage.key_cert_sign() && usage.crl_sign()) {
-                return Err(Fault::KeyUsage);
-            }
-        }
-        (Purpose::Authority { .. }, _) => return Err(Fault::NotAnAuthority),
-        (Purpose::EndEntity, Some(BasicConstraints { ca: false, path_len_constraint: None })) => {
-            if !usage.digital_signature() || usage.key_cert_sign() || usage.crl_sign() {
-                return Err(Fault::KeyUsage);
-            }
-        }
-        (Purpose::EndEntity, Some(BasicConstraints { ca: true, .. })) => return Err(Fault::IsAnAuthority),
-        (Purpose::EndEntity, _) => return Err(Fault::Profile("no basic constraints of its kind")),
+    match constraints(certificate) {
+        Some(BasicConstraints { ca: false, path_len_constraint: None }) => {}
+        Some(BasicConstraints { ca: true, .. }) => return Err(Fault::IsAnAuthority),
+        _ => return Err(Fault::Profile("no basic constraints of its kind")),
     }
-    Key::of(certificate.key).ok_or(Fault::Profile("its key is not of P-256"))
+    match usage(certificate) {
+        Some(usage) if usage.digital_signature() && !usage.key_cert_sign() && !usage.crl_sign() => {}
+        _ => return Err(Fault::KeyUsage),
+    }
+    SignerKey::of(certificate.key).ok_or(OTHER_KEY)
+}
+
+const OTHER_KEY: Fault = Fault::Profile("its key is not of P-256");
+
+fn constraints(certificate: &Certificate<'_>) -> Option<BasicConstraints> {
+    certificate.extension(x509::BASIC_CONSTRAINTS).and_then(|value| BasicConstraints::from_der(value).ok())
+}
+
+fn usage(certificate: &Certificate<'_>) -> Option<KeyUsage> {
+    certificate.extension(x509::KEY_USAGE).and_then(|value| KeyUsage::from_der(value).ok())
 }
 
 /// Each extension stands once, and none is critical that nothing here knows.
@@ -128,7 +133,7 @@ pub(super) fn named(certificate: &Certificate<'_>, name: &str) -> Result<(), Fau
 }
 
 /// That a certificate names `subject` (contents of a `Name`, byte by byte) as its issuer, and verifies under that one's key.
-pub(super) fn issued_by(certificate: &Certificate<'_>, subject: &[u8], key: &Key) -> Result<(), Fault> {
+pub(super) fn issued_by(certificate: &Certificate<'_>, subject: &[u8], key: &IssuerKey) -> Result<(), Fault> {
     named_issuer(certificate, subject)?;
     signed_by(certificate, key)
 }
@@ -140,8 +145,8 @@ pub(super) fn named_issuer(certificate: &Certificate<'_>, subject: &[u8]) -> Res
     Err(Fault::Issuer { found: common_name(certificate.issuer).unwrap_or_default().to_owned() })
 }
 
-pub(super) fn signed_by(certificate: &Certificate<'_>, key: &Key) -> Result<(), Fault> {
-    if !Key::is_algorithm_of(&certificate.signed) {
+pub(super) fn signed_by(certificate: &Certificate<'_>, key: &IssuerKey) -> Result<(), Fault> {
+    if !IssuerKey::is_algorithm_of(&certificate.signed) {
         return Err(Fault::Algorithm);
     }
     if key.signed(&certificate.signed) { Ok(()) } else { Err(Fault::Signature) }

@@ -6,9 +6,9 @@ use protocol::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::certificate::{self, PCK, PLATFORM_CA, PROCESSOR_CA, Purpose};
+use super::certificate::{self, PCK, PLATFORM_CA, PROCESSOR_CA};
 use super::collateral::Prepared;
-use super::p256::Key;
+use super::p256::{IssuerKey, SignerKey};
 use super::rejection::TdxRejection;
 use super::root::IntelRoot;
 use super::sgx_extension;
@@ -40,7 +40,7 @@ pub(super) struct Authority {
     pub(super) subject: Vec<u8>,
     /// Its `SubjectPublicKeyInfo`.
     pub(super) spki: Vec<u8>,
-    pub(super) key: Key,
+    pub(super) key: IssuerKey,
 }
 
 /// The PCK authorities among certificates. Others are no use, and left out.
@@ -54,7 +54,7 @@ pub(super) fn authorities(certificates: &[Vec<u8>], root: &IntelRoot) -> Vec<Aut
         if authority_named(certificate.common_name()).is_none() {
             continue;
         }
-        let Ok(key) = certificate::check(&certificate, Purpose::Authority { path_length: 0 }) else { continue };
+        let Ok(key) = certificate::authority(&certificate, 0) else { continue };
         if certificate::issued_by(&certificate, &root.subject, &root.key).is_err() {
             continue;
         }
@@ -76,7 +76,7 @@ pub(super) fn authority_named(name: &str) -> Option<PckAuthority> {
 pub(crate) struct PckChain {
     cache_key: ChainKey,
     pub(super) claims: PckClaims,
-    pub(super) key: Key,
+    pub(super) key: SignerKey,
     /// Of the leaf, its issuer and the root.
     windows: [Window; 3],
     root_lists: Vec<ListWindow>,
@@ -124,14 +124,13 @@ impl PckChain {
         }
         let kind = authority_named(authority.common_name())
             .ok_or_else(|| TdxRejection::CertificateName { certificate: AUTHORITY, found: authority.common_name().to_owned() })?;
-        let authority_key =
-            certificate::check(&authority, Purpose::Authority { path_length: 0 }).map_err(|fault| fault.of_chain(AUTHORITY))?;
+        let authority_key = certificate::authority(&authority, 0).map_err(|fault| fault.of_chain(AUTHORITY))?;
         certificate::named_issuer(&authority, &root.subject).map_err(|fault| fault.of_chain(AUTHORITY))?;
         if !prepared.authorities.iter().any(|verified| verified.der == authority.der) {
             certificate::signed_by(&authority, &root.key).map_err(|fault| fault.of_chain(AUTHORITY))?;
         }
         certificate::named(&leaf, PCK).map_err(|fault| fault.of_chain(LEAF))?;
-        let key = certificate::check(&leaf, Purpose::EndEntity).map_err(|fault| fault.of_chain(LEAF))?;
+        let key = certificate::end_entity(&leaf).map_err(|fault| fault.of_chain(LEAF))?;
         certificate::issued_by(&leaf, authority.subject, &authority_key).map_err(|fault| fault.of_chain(LEAF))?;
         let windows = [leaf.window(LEAF), authority.window(AUTHORITY), root.valid];
         windows.iter().try_for_each(|window| window.check(at))?;

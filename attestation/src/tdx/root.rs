@@ -1,7 +1,7 @@
 //! Intel's root, compiled in: the only key that TDX evidence is trusted under in a vendor installation.
 
-use super::certificate::{self, Fault, Purpose};
-use super::p256::Key;
+use super::certificate::{self, Fault};
+use super::p256::IssuerKey;
 use crate::rejection::BadAnchor;
 use crate::x509::{Certificate, Malformed, Window};
 
@@ -14,7 +14,7 @@ pub(crate) struct IntelRoot {
     pub(crate) subject: Vec<u8>,
     /// Its `SubjectPublicKeyInfo`.
     pub(crate) spki: Vec<u8>,
-    pub(crate) key: Key,
+    pub(super) key: IssuerKey,
     pub(crate) valid: Window,
 }
 
@@ -30,7 +30,7 @@ impl IntelRoot {
         let name = |_| BadAnchor::IntelName { found: root.common_name().to_owned() };
         certificate::named(&root, certificate::ROOT).map_err(name)?;
         certificate::named_issuer(&root, root.subject).map_err(name)?;
-        let key = certificate::check(&root, Purpose::Authority { path_length: 1 }).map_err(|fault| {
+        let key = certificate::authority(&root, 1).map_err(|fault| {
             let what = match fault {
                 Fault::NotAnAuthority => "no certificate authority",
                 Fault::PathLength => "not of path length 1",

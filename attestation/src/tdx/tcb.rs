@@ -22,7 +22,8 @@ pub(super) struct Subject<'a> {
     pub(super) identity: &'a QeIdentity,
 }
 
-/// The verdict on the TCB that a TD was launched under and, where the report names it, the one that runs now.
+/// The verdict on the TCB that a TD was launched under. Where the report names the one that runs now, that has to be supported and not
+/// revoked, too, and it says whether launching again would help.
 pub(super) fn evaluate(subject: Subject<'_>, launched: [u8; 16], current: Option<[u8; 16]>) -> Result<TcbVerdict, TdxRejection> {
     let mut verdict = evaluate_one(subject, launched)?;
     if let Some(current) = current {

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use attestation::{Anchors, ChainCache, ChainKey, Collateral, Evidence, NoCache, ProductLine, SnpEvidence, VerifiedChain, verify};
+use attestation::{
+    Anchors, ChainCache, ChainKey, Collateral, Evidence, NoCache, PreparedCollateral, ProductLine, SnpEvidence, VerifiedChain, verify,
+};
 use portcullis_benches::rounds::{Contender, print, side_by_side};
 use portcullis_benches::{clock, insist_on_release, process};
 use protocol::hpke::RecipientSecret;
@@ -81,7 +83,7 @@ fn main() {
     let anchors = Anchors::test(vec![(ProductLine::Milan, platform.ark_der())]).expect("a soft root");
     let certificates = platform.certificates(Leaf::Vcek);
     let evidence = Evidence::Snp(SnpEvidence { report: report.clone(), certificates: certificates.clone(), crls: Vec::new() });
-    let (collateral, chains) = (Collateral::default(), Chains::default());
+    let (collateral, chains) = (PreparedCollateral::prepare(Collateral::default(), &anchors), Chains::default());
     let run = |cache: &dyn ChainCache| {
         drop(black_box(verify(black_box(&evidence), &collateral, &anchors, &transcript, cache, NOW).expect("genuine")));
     };

@@ -19,7 +19,6 @@ use tokio::sync::Mutex;
 
 pub use folder::CollateralFolder;
 pub(crate) use piece::hex;
-pub(crate) use piece::hex;
 pub use piece::{BadKey, Piece, PieceKey, RawPiece, Vendor};
 
 use crate::store::{Store, StoreError, StoredFloor, StoredPiece};

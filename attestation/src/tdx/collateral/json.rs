@@ -1,13 +1,14 @@
 //! Signed JSON, read so that the bytes that were signed are the bytes that are read, and so that no two readers can read two things.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use protocol::encoding::from_hex;
 use protocol::limits;
 use protocol::time::UnixTime;
 use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::tdx::rejection::TdxRejection;
@@ -119,17 +120,41 @@ impl<'de> Visitor<'de> for Unique<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        let mut seen = BTreeSet::new();
+        while let Some(Key(key)) = entries.next_key()? {
             if seen.contains(&key) {
-                *self.0 = Some(key);
-                entries.next_value::<IgnoredAny>()?;
+                *self.0 = Some(key.into_owned());
                 return Err(de::Error::custom("a key twice"));
             }
             seen.insert(key);
             entries.next_value_seed(Unique(&mut *self.0))?;
         }
         Ok(())
+    }
+}
+
+/// A key, as it reads once its escapes are gone.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -143,24 +168,18 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     }
 }
 
-/// What every level of a document says of its TCB.
+/// A level of a document: a TCB, and what is said of it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RawVerdict {
+pub(super) struct RawLevel<T> {
+    pub(super) tcb: T,
     pub(super) tcb_date: UnixTime,
     pub(super) tcb_status: String,
     #[serde(default, rename = "advisoryIDs")]
     pub(super) advisories: Vec<String>,
 }
 
-/// A level whose TCB is one ISVSVN: of a TDX module or of a quoting enclave.
-#[derive(Deserialize)]
-pub(super) struct RawIsvLevel {
-    pub(super) tcb: RawIsvTcb,
-    #[serde(flatten)]
-    pub(super) verdict: RawVerdict,
-}
-
+/// A TCB that is one ISVSVN: of a TDX module or of a quoting enclave.
 #[derive(Deserialize)]
 pub(super) struct RawIsvTcb {
     pub(super) isvsvn: u16,

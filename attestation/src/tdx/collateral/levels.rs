@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use protocol::time::UnixTime;
 
-use super::json::{RawIsvLevel, RawVerdict};
+use super::json::{RawIsvTcb, RawLevel};
 use crate::claims::TcbStatus;
 use crate::tdx::rejection::TdxRejection;
 
@@ -28,8 +28,9 @@ pub(in crate::tdx) struct IsvLevel {
     pub(in crate::tdx) verdict: Verdict,
 }
 
-impl RawVerdict {
-    pub(super) fn check(self, document: &'static str) -> Result<Verdict, TdxRejection> {
+impl<T> RawLevel<T> {
+    /// The TCB, and the verdict on it.
+    pub(super) fn check(self, document: &'static str) -> Result<(T, Verdict), TdxRejection> {
         let standing = match self.tcb_status.as_str() {
             "UpToDate" => Standing::Is(TcbStatus::UpToDate),
             "SWHardeningNeeded" => Standing::Is(TcbStatus::SwHardeningNeeded),
@@ -40,13 +41,13 @@ impl RawVerdict {
             "Revoked" => Standing::Revoked,
             _ => return Err(TdxRejection::TcbStatusUnknown { document, found: self.tcb_status }),
         };
-        Ok(Verdict { standing, date: self.tcb_date, advisories: self.advisories })
+        Ok((self.tcb, Verdict { standing, date: self.tcb_date, advisories: self.advisories }))
     }
 }
 
 /// Checks levels by ISVSVN and puts the highest first.
-pub(super) fn by_isv_svn(levels: Vec<RawIsvLevel>, document: &'static str) -> Result<Vec<IsvLevel>, TdxRejection> {
-    let check = |level: RawIsvLevel| Ok(IsvLevel { isv_svn: level.tcb.isvsvn, verdict: level.verdict.check(document)? });
+pub(super) fn by_isv_svn(levels: Vec<RawLevel<RawIsvTcb>>, document: &'static str) -> Result<Vec<IsvLevel>, TdxRejection> {
+    let check = |level: RawLevel<RawIsvTcb>| level.check(document).map(|(tcb, verdict)| IsvLevel { isv_svn: tcb.isvsvn, verdict });
     let levels: Result<Vec<IsvLevel>, TdxRejection> = levels.into_iter().map(check).collect();
     descending(levels?, |level| level.isv_svn, document)
 }

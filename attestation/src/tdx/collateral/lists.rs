@@ -3,7 +3,7 @@
 
 use crate::collateral::{TdxPiece, TdxPieceKind};
 use crate::tdx::certificate::{PLATFORM_CA, PROCESSOR_CA};
-use crate::tdx::p256::Key;
+use crate::tdx::p256::IssuerKey;
 use crate::tdx::pck::{Authority, authority_named};
 use crate::tdx::rejection::TdxRejection;
 use crate::tdx::root::IntelRoot;
@@ -111,7 +111,7 @@ impl Lists {
     pub(in crate::tdx) fn of_authority(
         &self,
         authority: &Certificate<'_>,
-        key: &Key,
+        key: &IssuerKey,
         serial: &[u8],
     ) -> Result<(bool, Vec<ListWindow>), TdxRejection> {
         let mut windows = Vec::new();

@@ -135,8 +135,11 @@ impl Prepared {
         let mut signers = Signers::new(root, &lists);
         let tcb_infos = collateral.tcb_infos.iter().map(|body| Document::prepare(body, &mut signers)).collect();
         let qe_identities = collateral.qe_identities.iter().map(|body| Document::prepare(body, &mut signers)).collect();
-        let digest =
-            collateral.crls.iter().fold(Fields::new("portcullis/tdx-lists/v1"), |fields, list| fields.field(sha256(list))).sha256();
+        let mut fields = Fields::new("portcullis/tdx-lists/v1");
+        for pieces in [&collateral.crls, &collateral.certificates] {
+            fields = pieces.iter().fold(fields.field("list"), |fields, piece| fields.field(sha256(piece)));
+        }
+        let digest = fields.sha256();
         Self { authorities, lists, tcb_infos, qe_identities, digest }
     }
 

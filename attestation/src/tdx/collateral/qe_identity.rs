@@ -3,7 +3,7 @@
 use protocol::time::UnixTime;
 use serde::Deserialize;
 
-use super::json::{self, Hex, RawIsvLevel};
+use super::json::{self, Hex, RawIsvTcb, RawLevel};
 use super::levels::{IsvLevel, by_isv_svn};
 use super::{Content, QE_IDENTITY};
 use crate::claims::CollateralSource;
@@ -62,7 +62,7 @@ struct RawQeIdentity {
     attributes_mask: Hex<16>,
     mrsigner: Hex<32>,
     isvprodid: u16,
-    tcb_levels: Vec<RawIsvLevel>,
+    tcb_levels: Vec<RawLevel<RawIsvTcb>>,
 }
 
 impl RawQeIdentity {

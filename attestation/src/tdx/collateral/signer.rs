@@ -8,8 +8,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::lists::Lists;
-use crate::tdx::certificate::{self, Fault, Purpose};
-use crate::tdx::p256::Key;
+use crate::tdx::certificate::{self, Fault};
+use crate::tdx::p256::SignerKey;
 use crate::tdx::rejection::TdxRejection;
 use crate::tdx::root::IntelRoot;
 use crate::x509::{Certificate, Malformed, Untimely, Window, serial_text};
@@ -26,7 +26,7 @@ pub(super) struct Signers<'a> {
 type Known = Rc<Result<Signer, Fault>>;
 
 struct Signer {
-    key: Key,
+    key: SignerKey,
     /// Contents of the INTEGER.
     serial: Vec<u8>,
     valid: Window,
@@ -77,7 +77,7 @@ impl Signer {
         if !root.is(&last) {
             return Err(Fault::Issuer { found: last.common_name().to_owned() });
         }
-        let key = certificate::check(&signer, Purpose::EndEntity)?;
+        let key = certificate::end_entity(&signer)?;
         certificate::issued_by(&signer, &root.subject, &root.key)?;
         Ok(Self { key, serial: signer.serial.to_vec(), valid: signer.window(certificate::TCB_SIGNING) })
     }

@@ -3,7 +3,7 @@
 use protocol::time::UnixTime;
 use serde::Deserialize;
 
-use super::json::{self, Hex, RawIsvLevel, RawVerdict};
+use super::json::{self, Hex, RawIsvTcb, RawLevel};
 use super::levels::{IsvLevel, Verdict, by_isv_svn, descending};
 use super::{Content, TCB_INFO};
 use crate::claims::CollateralSource;
@@ -72,7 +72,7 @@ struct RawTcbInfo {
     tdx_module: RawSigner,
     #[serde(default)]
     tdx_module_identities: Vec<RawModule>,
-    tcb_levels: Vec<RawPlatformLevel>,
+    tcb_levels: Vec<RawLevel<RawPlatformTcb>>,
 }
 
 /// attributesMask is left out: every attribute has to be zero.
@@ -88,14 +88,7 @@ struct RawModule {
     id: String,
     mrsigner: Hex<48>,
     attributes: Hex<8>,
-    tcb_levels: Vec<RawIsvLevel>,
-}
-
-#[derive(Deserialize)]
-struct RawPlatformLevel {
-    tcb: RawPlatformTcb,
-    #[serde(flatten)]
-    verdict: RawVerdict,
+    tcb_levels: Vec<RawLevel<RawIsvTcb>>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +114,7 @@ impl RawTcbInfo {
         if self.tcb_type != 0 {
             return Err(TdxRejection::TcbType { found: self.tcb_type });
         }
-        let levels: Vec<PlatformLevel> = self.tcb_levels.into_iter().map(RawPlatformLevel::check).collect::<Result<_, _>>()?;
+        let levels: Vec<PlatformLevel> = self.tcb_levels.into_iter().map(platform_level).collect::<Result<_, _>>()?;
         Ok(TcbInfo {
             source: CollateralSource {
                 evaluation: self.tcb_evaluation_data_number,
@@ -137,15 +130,9 @@ impl RawTcbInfo {
     }
 }
 
-impl RawPlatformLevel {
-    fn check(self) -> Result<PlatformLevel, TdxRejection> {
-        Ok(PlatformLevel {
-            sgx: sixteen(&self.tcb.sgxtcbcomponents)?,
-            pce_svn: self.tcb.pcesvn,
-            tdx: sixteen(&self.tcb.tdxtcbcomponents)?,
-            verdict: self.verdict.check(TCB_INFO)?,
-        })
-    }
+fn platform_level(raw: RawLevel<RawPlatformTcb>) -> Result<PlatformLevel, TdxRejection> {
+    let (RawPlatformTcb { sgxtcbcomponents, pcesvn, tdxtcbcomponents }, verdict) = raw.check(TCB_INFO)?;
+    Ok(PlatformLevel { sgx: sixteen(&sgxtcbcomponents)?, pce_svn: pcesvn, tdx: sixteen(&tdxtcbcomponents)?, verdict })
 }
 
 fn sixteen(components: &[RawComponent]) -> Result<[u8; 16], TdxRejection> {
