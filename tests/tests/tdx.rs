@@ -250,19 +250,9 @@ fn a_guest_renews_by_the_evidence_that_the_broker_holds_and_by_no_other() {
 
 #[test]
 fn intels_collateral_is_needed_and_obeyed() {
-    let mut world = world();
     let genuine = td::collateral(&td::today());
-    let mut check_with = |files: Vec<(&str, Vec<u8>)>| {
-        world.installation.stop().unwrap();
-        let folder = world.installation.path("collateral");
-        std::fs::remove_dir_all(&folder).unwrap();
-        std::fs::create_dir(&folder).unwrap();
-        for (name, bytes) in files {
-            std::fs::write(folder.join(name), bytes).unwrap();
-        }
-        world.installation.start().unwrap();
-        world.follow_broker();
-        let ended = world.check();
+    let check_with = |files: Vec<(&'static str, Vec<u8>)>| {
+        let ended = World::with_collateral(files).check();
         let code = if ended.code == 0 { String::new() } else { text(&ended, "/code") };
         (ended.code, code)
     };
