@@ -262,14 +262,14 @@ fn intels_collateral_is_needed_and_obeyed() {
     assert_eq!(check_with(without("tcb_info.json")), (3, "tdx-collateral-missing".into()));
     assert_eq!(check_with(without("qe_identity.json")), (3, "tdx-collateral-missing".into()));
     assert_eq!(check_with(without("root_ca_crl.der")), (3, "revocation-age".into()));
-    // What another root's signer says, under the chain of the right one and under its own.
+    // What another root's signer says is not taken in, under the chain of the right one or under its own.
     let other = SoftTdx::new().under(Root::Other);
     let by_another = with("tcb_info.json", other.tcb_info_body(|_| ()));
-    assert_eq!(check_with(by_another.clone()), (3, "tdx-document-signature".into()));
+    assert_eq!(check_with(by_another.clone()), (3, "tdx-collateral-missing".into()));
     let chain = other.tcb_issuer_chain().into_bytes();
     let under_its_own =
         by_another.into_iter().map(|(name, bytes)| (name, if name == "tcb_signing_chain.pem" { chain.clone() } else { bytes }));
-    assert_eq!(check_with(under_its_own.collect()), (3, "tdx-signer-root".into()));
+    assert_eq!(check_with(under_its_own.collect()), (3, "tdx-collateral-missing".into()));
     let revoked = today.pck_list_der(&[today.serial(Role::Pck)]);
     assert_eq!(check_with(with("pck_crl_platform.der", revoked)), (3, "tdx-pck-revoked".into()));
     let late = today.tcb_info_body(|info| info.levels[0].standing.status = "OutOfDate".to_owned());
