@@ -315,13 +315,15 @@ fn what_is_revoked_is_rejected_however_old_the_list() {
     let (own, other) = (soft.serial(Role::Pck), soft.serial(Role::TcbSigner));
     let lists = |root: &[Vec<u8>], pck: &[Vec<u8>]| Case::genuine().crls(vec![soft.root_list_der(root), soft.pck_list_der(pck)]);
     let text = |serial: &[u8]| hex::encode(serial).trim_start_matches('0').to_owned();
+    let root = soft.serial(Role::Root);
+    assert_eq!(lists(std::slice::from_ref(&root), &[]).fails(), TdxRejection::RootRevoked { serial: text(&root) });
     let revoked = TdxRejection::AuthorityRevoked { authority: PckAuthority::Platform, serial: text(&authority) };
     assert_eq!(lists(std::slice::from_ref(&authority), &[]).fails(), revoked);
     let revoked = TdxRejection::PckRevoked { authority: PckAuthority::Platform, serial: text(&own) };
     assert_eq!(lists(&[], &[other.clone(), own.clone()]).fails(), revoked);
     assert_eq!(lists(&[], std::slice::from_ref(&own)).lapsed(Lapsed::Claimed).at(soft.validity.pck.not_after).fails(), revoked);
     // A serial number is one under its own issuer.
-    lists(&[own], &[other, authority]).passes();
+    lists(&[own], &[other, authority, root]).passes();
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn zeros_of_the_buffer_behind_a_quote_change_nothing() {
     };
     assert_eq!(claims("tdx/raw-google-cos113-padded-8000B.bin"), claims("tdx/v4-google-cos113-00806f.quote.bin"));
     for quote in ["tdx/raw-oasis-trailing-5006B.bin", "tdx/v4-oasis-trailing-c0806f.quote.bin", "tdx/v4-oasis-c0806f.quote.bin"] {
-        let ran = verify(&evidence.join(quote), None, &["--at", "2024-09-02T08:00:00Z"]);
+        let ran = verify(&evidence.join(quote), None, &["--at", "2024-10-01T00:00:00Z"]);
         assert_eq!(found(&ran), (Exit::Failed, json!("tdx-collateral-missing")), "{quote}: {}", ran.err);
     }
 }
@@ -146,7 +146,7 @@ fn pem(der: &[u8]) -> String {
 impl Bench {
     fn new() -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
-        let platform = SoftTdx::new();
+        let platform = SoftTdx::new().dated(UnixTime::parse(AT).unwrap().seconds());
         let evidence = platform.guest(TdShape::default()).attest(&[7; 64]);
         bench.write("quote.bin", &evidence.quote);
         bench.write("ccel.bin", evidence.event_log.unwrap());
@@ -200,6 +200,7 @@ fn a_soft_quote_is_genuine_with_folder_bundle_and_log() {
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["anchors", "at", "claims", "reason", "steps", "verdict"]);
     assert_eq!((json["claims"]["platform"].as_str(), json["anchors"].as_str()), (Some("tdx"), Some("test")));
+    assert_eq!(json["claims"]["pck"]["authority"], "platform", "one key says one thing");
     assert_eq!(json["steps"][0]["name"], attestation::TDX_STEPS[0]);
     assert_eq!(json["claims"]["event_log"]["log"], "replayed");
     bench.run(&format!("collateral verify ./intel --anchors ./root.pem --at {AT}")).done();
@@ -246,20 +247,26 @@ fn arguments_for_another_kind_of_evidence_are_wrong_use() {
 #[test]
 fn a_policy_judges_lapsed_collateral_by_its_age() {
     let bench = Bench::new();
-    let late = "2027-06-01T00:00:00Z";
-    let words = |more: &str| format!("verify ./quote.bin --anchors ./root.pem --collateral ./intel --at {late} --json {more}");
-    let (exit, code) = found(&bench.run(&words("")));
-    assert!(exit == Exit::Failed && (code == "tdx-document-lapsed" || code == "tdx-crl-lapsed"), "{code}");
+    let (soon, late) = ("2026-12-27T00:00:00Z", "2027-01-15T00:00:00Z");
+    let judge =
+        |at: &str, more: &str| bench.run(&format!("verify ./quote.bin --anchors ./root.pem --collateral ./intel --at {at} --json {more}"));
+    for at in [soon, late] {
+        let (exit, code) = found(&judge(at, ""));
+        assert!(exit == Exit::Failed && (code == "tdx-document-lapsed" || code == "tdx-crl-lapsed"), "{code}");
+    }
     let claims = bench.verify("--collateral ./intel --json").json()["claims"].clone();
     let register = |index: usize| format!("rtmr{index} = {{ soft = [{}] }}\n", claims["rtmrs"][index]);
     let policy = format!(
         "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
-         [tdx]\nsmt = \"allowed\"\ncollateral-max-age = \"45 days\"\n[tdx.measurements]\nsoft = [{}]\n[tdx.rtmrs]\n{}",
+         revocation-max-age = \"45 days\"\n[tdx]\nsmt = \"allowed\"\ncollateral-max-age = \"45 days\"\n[tdx.measurements]\n\
+         soft = [{}]\n[tdx.rtmrs]\n{}",
         claims["mrtd"],
         (0..4).map(register).collect::<String>()
     );
     bench.write("policy.toml", policy);
-    let ran = bench.run(&words("--policy ./policy.toml"));
-    assert_eq!(ran.exit, Exit::Denied, "{}", ran.err);
-    assert!(ran.json()["reason"].as_array().unwrap().contains(&json!("tdx-collateral-age")), "{}", ran.out);
+    let permitted = judge(soon, "--policy ./policy.toml");
+    assert_eq!(permitted.exit, Exit::Done, "{}{}", permitted.out, permitted.err);
+    let denied = judge(late, "--policy ./policy.toml");
+    assert_eq!(denied.exit, Exit::Denied, "{}", denied.err);
+    assert!(denied.json()["reason"].as_array().unwrap().contains(&json!("tdx-collateral-age")), "{}", denied.out);
 }

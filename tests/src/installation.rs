@@ -24,6 +24,8 @@ pub struct Installation {
     programs: Programs,
     tee: Tee,
     broker: Option<Server>,
+    /// What lies in the collateral folder at first in place of [`td::collateral`].
+    intel: Option<Vec<(&'static str, Vec<u8>)>>,
 }
 
 impl Installation {
@@ -32,7 +34,7 @@ impl Installation {
     pub fn new(mut programs: Programs, tee: Tee) -> Self {
         programs.set("PORTCULLIS_ROOT", "root.pub");
         programs.set("PORTCULLIS_TOKEN_FILE", "broker/admin.token");
-        Self { programs, tee, broker: None }
+        Self { programs, tee, broker: None, intel: None }
     }
 
     /// The same with everything that tests begin with: keys, an initialised and configured broker that runs, a guest's
@@ -41,7 +43,22 @@ impl Installation {
     /// # Errors
     /// [`Failure`].
     pub fn ready(programs: Programs, tee: Tee) -> Result<Self, Failure> {
-        let mut installation = Self::new(programs, tee);
+        Self::new(programs, tee).made_ready()
+    }
+
+    /// The same for TDX guests, with these files in the collateral folder when the broker first starts.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn ready_with_collateral(programs: Programs, files: Vec<(&'static str, Vec<u8>)>) -> Result<Self, Failure> {
+        let mut installation = Self::new(programs, Tee::Tdx);
+        installation.intel = Some(files);
+        installation.made_ready()
+    }
+
+    fn made_ready(self) -> Result<Self, Failure> {
+        let mut installation = self;
+        let tee = installation.tee;
         for kind in ["root", "publisher", "authority"] {
             installation.keygen(kind)?;
         }
@@ -115,7 +132,7 @@ impl Installation {
             Tee::Tdx => {
                 let platform = td::today();
                 self.write("intel-root.der", &platform.root_der())?;
-                for (name, bytes) in td::collateral(&platform) {
+                for (name, bytes) in self.intel.clone().unwrap_or_else(|| td::collateral(&platform)) {
                     self.write(&format!("collateral/{name}"), &bytes)?;
                 }
                 "Intel=intel-root.der"

@@ -28,6 +28,16 @@ fn told(tee: Tee, refusals: &[&str]) -> String {
         rest = after;
     }
     assert!(!story.contains('\u{1b}'), "colours where there is no terminal");
+    // What the front page shows of it is what it prints.
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let blocks = readme.split("```").filter(|block| block.contains("RELEASED  and opened") || block.contains("DENIED  by check"));
+    let shown: Vec<_> = blocks.filter(|block| block.contains("by check tdx-") == (tee == Tee::Tdx)).collect();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    for line in
+        shown.iter().flat_map(|block| block.lines()).filter(|line| line.contains("DENIED") || line.contains("RELEASED") || is_heading(line))
+    {
+        assert!(story.contains(line), "README.md shows {line:?}, which the demo does not print");
+    }
     story
 }
 
@@ -59,13 +69,7 @@ fn the_demo_tells_its_story_from_beginning_to_end() {
         "REJECTED  by check snp-report-data",
         "DENIED  by check record-revoked",
     ];
-    let story = told(Tee::Snp, &refusals);
-    // What the front page shows of it is what it prints.
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-    let shown = readme.split("```").filter(|block| block.contains("RELEASED  and opened") || block.contains("DENIED  by check"));
-    for line in shown.flat_map(str::lines).filter(|line| line.contains("DENIED") || line.contains("RELEASED") || is_heading(line)) {
-        assert!(story.contains(line), "README.md shows {line:?}, which the demo does not print");
-    }
+    told(Tee::Snp, &refusals);
 }
 
 /// `6. A genuine guest asks`.

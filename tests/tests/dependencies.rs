@@ -39,12 +39,18 @@ fn is_an_exception(package: &Package) -> bool {
 /// Crates that stand twice in what we ship, and why. A name that is no longer twice must go from here.
 const TWICE: &[(&str, &str)] = &[
     ("block-buffer", "below sha2"),
+    ("const-oid", "tdx-quote, the second opinion on quotes, is a generation behind"),
     ("cpufeatures", "below sha2"),
     ("crypto-common", "below sha2"),
+    ("der", "tdx-quote"),
     ("digest", "below sha2"),
     ("getrandom", "ring, which rustls names for platforms that we do not build"),
     ("hashbrown", "map crates of three generations: moka and sqlx, toml, governor"),
+    ("hmac", "tdx-quote"),
+    ("pkcs8", "tdx-quote"),
+    ("rand_core", "tdx-quote"),
     ("sha2", "sqlx is a generation behind hpke and hkdf"),
+    ("spki", "tdx-quote"),
     ("syn", "procedural macros only; nothing of it is linked"),
     ("untrusted", "aws-lc-rs is a generation behind rustls-webpki"),
     ("windows-sys", "other operating systems only"),

@@ -250,19 +250,9 @@ fn a_guest_renews_by_the_evidence_that_the_broker_holds_and_by_no_other() {
 
 #[test]
 fn intels_collateral_is_needed_and_obeyed() {
-    let mut world = world();
     let genuine = td::collateral(&td::today());
-    let mut check_with = |files: Vec<(&str, Vec<u8>)>| {
-        world.installation.stop().unwrap();
-        let folder = world.installation.path("collateral");
-        std::fs::remove_dir_all(&folder).unwrap();
-        std::fs::create_dir(&folder).unwrap();
-        for (name, bytes) in files {
-            std::fs::write(folder.join(name), bytes).unwrap();
-        }
-        world.installation.start().unwrap();
-        world.follow_broker();
-        let ended = world.check();
+    let check_with = |files: Vec<(&'static str, Vec<u8>)>| {
+        let ended = World::with_collateral(files).check();
         let code = if ended.code == 0 { String::new() } else { text(&ended, "/code") };
         (ended.code, code)
     };
@@ -272,8 +262,14 @@ fn intels_collateral_is_needed_and_obeyed() {
     assert_eq!(check_with(without("tcb_info.json")), (3, "tdx-collateral-missing".into()));
     assert_eq!(check_with(without("qe_identity.json")), (3, "tdx-collateral-missing".into()));
     assert_eq!(check_with(without("root_ca_crl.der")), (3, "revocation-age".into()));
-    let other = SoftTdx::new().under(Root::Other).tcb_info_body(|_| ());
-    assert_eq!(check_with(with("tcb_info.json", other)), (3, "tdx-signer-root".into()));
+    // What another root's signer says, under the chain of the right one and under its own.
+    let other = SoftTdx::new().under(Root::Other);
+    let by_another = with("tcb_info.json", other.tcb_info_body(|_| ()));
+    assert_eq!(check_with(by_another.clone()), (3, "tdx-document-signature".into()));
+    let chain = other.tcb_issuer_chain().into_bytes();
+    let under_its_own =
+        by_another.into_iter().map(|(name, bytes)| (name, if name == "tcb_signing_chain.pem" { chain.clone() } else { bytes }));
+    assert_eq!(check_with(under_its_own.collect()), (3, "tdx-signer-root".into()));
     let revoked = today.pck_list_der(&[today.serial(Role::Pck)]);
     assert_eq!(check_with(with("pck_crl_platform.der", revoked)), (3, "tdx-pck-revoked".into()));
     let late = today.tcb_info_body(|info| info.levels[0].standing.status = "OutOfDate".to_owned());

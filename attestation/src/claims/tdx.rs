@@ -60,7 +60,8 @@ pub struct TdxClaims {
     pub mrservicetd: Option<[u8; 48]>,
     /// What a TD 1.5 Ex report adds; `None` in others.
     pub extended: Option<TdExtended>,
-    /// The platform, by its PCK certificate.
+    /// The platform, by its PCK certificate. In JSON it is called `pck`: there `platform` says which kind the claims are of.
+    #[serde(rename = "pck")]
     pub platform: PckClaims,
     /// ISVSVN of the quoting enclave.
     pub qe_isv_svn: u16,

@@ -159,10 +159,13 @@ pub fn gather(files: &[CollateralFile<'_>]) -> Gathered {
         .filter_map(|(name, parts)| Some((*name, parts.as_ref().ok()?)))
         .flat_map(|(name, (_, parts))| parts.iter().filter_map(Part::chain).map(move |chain| (name, chain)))
         .collect();
+    let parts = read.iter().filter_map(|(_, parts)| parts.as_ref().ok()).flat_map(|(_, parts)| parts);
+    let lists = parts.filter_map(Part::list_issuer).filter(|issuer| *issuer != peek::INTEL_ROOT).map(str::to_owned).collect();
+    let beside = Beside { chains, lists };
     let mut gathered = Gathered::default();
     for (name, parts) in &read {
         let outcome = match parts {
-            Ok((form, parts)) => take(name, parts, &chains, &mut gathered.pieces).map(|()| *form),
+            Ok((form, parts)) => take(name, parts, &beside, &mut gathered.pieces).map(|()| *form),
             Err(error) => Err(error.clone()),
         };
         gathered.files.push(FileRead { name: (*name).to_owned(), read: outcome });
@@ -258,6 +261,19 @@ impl Part {
             _ => None,
         }
     }
+
+    fn list_issuer(&self) -> Option<&str> {
+        match self {
+            Self::TdxCrl { issuer, .. } => Some(issuer),
+            _ => None,
+        }
+    }
+}
+
+/// What lies beside a file: chains with the names of their files, and the issuers of Intel's lists but the root.
+struct Beside<'a> {
+    chains: Vec<(&'a str, &'a Chain)>,
+    lists: Vec<String>,
 }
 
 type Parts = (Form, Vec<Part>);
@@ -334,7 +350,8 @@ fn pem(bytes: &[u8], source: &str) -> Result<Parts, FormError> {
 }
 
 /// Puts a file's parts among the pieces: all of them or none.
-fn take(name: &str, parts: &[Part], chains: &[(&str, &Chain)], pieces: &mut Vec<CollateralPiece>) -> Result<(), FormError> {
+fn take(name: &str, parts: &[Part], beside: &Beside<'_>, pieces: &mut Vec<CollateralPiece>) -> Result<(), FormError> {
+    let Beside { chains, lists } = beside;
     let piece = |kind, bytes: &[u8], issuer_chain| CollateralPiece { kind, bytes: bytes.to_vec(), issuer_chain, source: shown(name) };
     let mut own = Vec::with_capacity(parts.len());
     for part in parts {
@@ -349,7 +366,8 @@ fn take(name: &str, parts: &[Part], chains: &[(&str, &Chain)], pieces: &mut Vec<
                 let issuer_chain = chains.iter().find(named).map(|(_, chain)| chain.pem.clone());
                 own.push(piece(CollateralKind::TdxCrl, bytes, issuer_chain));
             }
-            Part::Chain(chain) if !chain.signs_bodies => {
+            // A chain that stands beside a list of its authority travels with that.
+            Part::Chain(chain) if !chain.signs_bodies && !lists.iter().any(|issuer| chain.subjects.contains(issuer)) => {
                 own.extend(chain.authorities.iter().map(|der| piece(CollateralKind::TdxCertificate, der, None)));
             }
             Part::Chain(_) => {}

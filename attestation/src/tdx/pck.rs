@@ -140,9 +140,12 @@ impl PckChain {
             format!("{PCK} by {} by the pinned root, valid at {at} and until {until}", authority.common_name())
         });
 
-        // 3. Revocation: no list of the root names the authority, no list of the authority names the leaf.
+        // 3. Revocation: no list of the root names the root itself or the authority, no list of the authority names the leaf.
         let lists = &prepared.lists;
         lists.check()?;
+        if lists.root_names(&root.serial) {
+            return Err(TdxRejection::RootRevoked { serial: serial_text(&root.serial) });
+        }
         if lists.root_names(authority.serial) {
             return Err(TdxRejection::AuthorityRevoked { authority: kind, serial: serial_text(authority.serial) });
         }

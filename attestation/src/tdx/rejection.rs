@@ -288,6 +288,12 @@ rejections! {
         /// The time of judging.
         at: UnixTime,
     }
+    /// A list of the root names the root itself: whoever holds its key has given it up.
+    3 "tdx-root-revoked" "the root revoked itself, serial number {serial}"
+    RootRevoked {
+        /// Its serial number, in hex.
+        serial: String,
+    }
     /// The pinned root revoked the PCK authority.
     3 "tdx-authority-revoked" "the root revoked the PCK {authority} authority with serial number {serial}"
     AuthorityRevoked {

@@ -12,6 +12,8 @@ const CERTIFICATE: &[u8] = include_bytes!("intel_root.der");
 pub(crate) struct IntelRoot {
     /// Contents of its `Name`.
     pub(crate) subject: Vec<u8>,
+    /// Contents of its serial number's INTEGER.
+    pub(super) serial: Vec<u8>,
     /// Its `SubjectPublicKeyInfo`.
     pub(crate) spki: Vec<u8>,
     pub(super) key: IssuerKey,
@@ -41,7 +43,8 @@ impl IntelRoot {
             BadAnchor::IntelMalformed { what }
         })?;
         certificate::signed_by(&root, &key).map_err(|_| BadAnchor::IntelSignature)?;
-        Ok(Self { subject: root.subject.to_vec(), spki: root.key.to_vec(), key, valid: root.window(certificate::ROOT) })
+        let (subject, serial, spki) = (root.subject.to_vec(), root.serial.to_vec(), root.key.to_vec());
+        Ok(Self { subject, serial, spki, key, valid: root.window(certificate::ROOT) })
     }
 
     /// Whether a certificate is this root: its name and its key, byte by byte. Whatever else it says counts for nothing.

@@ -184,7 +184,7 @@ async fn a_renewal_is_judged_by_the_collateral_of_its_own_time() {
     std::fs::write(&list, platform().crl_der(&[ask])).unwrap();
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(9);
     std::fs::File::options().write(true).open(&list).unwrap().set_modified(later).unwrap();
-    broker.collateral.refresh(clock::now()).await;
+    broker.collateral.refresh(at).await;
     let refused = exchange(&broker, &guest, &held(&guest, &challenge(&broker, at)), at).await.unwrap_err();
     assert_eq!(refused.code(), "snp-authority-revoked");
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use broker::clock;
-use broker::custody::{CustodyError, Installation, Keys, unlock};
+use broker::custody::{CustodyError, Installation, Keys, TestAnchor, unlock};
 use broker::init::{InitError, Plan, Root, init, install_certificates};
 use protocol::documents::{CertificateBody, CertificateError};
 use protocol::dsse::{DocumentError, SignedDocument};
 use protocol::ids::AnchorClass;
 use protocol::keyfile::{KeyFileError, Unlock};
+use testbed::tdx::SoftTdx;
 use zeroize::Zeroizing;
 
 use crate::house::*;
@@ -33,6 +34,31 @@ async fn an_installation_without_test_roots_is_of_class_vendor() {
     assert_eq!(open(folder.path(), &Unlock::Nothing), Ok(()));
     let again = init(plan(folder.path(), Root::Here(root()), Unlock::Nothing)).await;
     assert_eq!(again.map(drop), Err(InitError::NotEmpty(folder.path().to_owned())));
+}
+
+#[tokio::test]
+async fn a_test_installation_has_a_root_of_amds_of_intels_or_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let amd = || TestAnchor { product: "Genoa".into(), certificate: platform().ark_der() };
+    let intel = || TestAnchor { product: TestAnchor::INTEL.into(), certificate: SoftTdx::new().root_der() };
+    let mut number = 0;
+    let mut try_with = |test_anchors: Vec<TestAnchor>| {
+        number += 1;
+        let plan = Plan { test_anchors, ..plan(&folder.path().join(number.to_string()), Root::Here(root()), Unlock::Nothing) };
+        init(plan)
+    };
+    for roots in [vec![amd()], vec![intel()], vec![amd(), intel()]] {
+        let made = try_with(roots.clone()).await.unwrap().installation;
+        assert_eq!((made.anchors, &made.test_anchors), (AnchorClass::Test, &roots));
+        assert_eq!(broker::init::anchors(&made).unwrap().class(), AnchorClass::Test);
+    }
+    assert_eq!(try_with(vec![intel(), intel()]).await.map(drop), Err(InitError::IntelTwice(2)));
+    // Each vendor's root in the other's place, and a name that is nobody's.
+    for crossed in [TestAnchor { certificate: amd().certificate, ..intel() }, TestAnchor { certificate: intel().certificate, ..amd() }] {
+        assert!(matches!(try_with(vec![crossed]).await.map(drop), Err(InitError::Anchor(_))));
+    }
+    let unknown = TestAnchor { product: "intel".into(), ..intel() };
+    assert_eq!(try_with(vec![unknown]).await.map(drop), Err(InitError::Product("intel".into())));
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ impl Answer {
     }
 
     /// 200 with bytes.
+    #[allow(dead_code)]
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
         Self { status: 200, content_type: "application/octet-stream", body: bytes.into() }
     }
@@ -85,6 +86,7 @@ impl Server {
     }
 
     /// Forgets every answer to paths that begin so.
+    #[allow(dead_code)]
     pub fn forget(&self, prefix: &str) {
         self.state.lock().unwrap().answers.retain(|request, _| !request.starts_with(prefix));
     }

@@ -12,6 +12,8 @@ use crate::{Fields, Verdict};
 pub const DCAP_QVL: &str = "dcap-qvl";
 /// `tdx-quote`: the quote under its own chain; no collateral.
 pub const TDX_QUOTE: &str = "tdx-quote";
+/// The same on version 5 quotes, which it cannot read.
+pub const TDX_QUOTE_5: &str = "tdx-quote on version 5";
 
 /// What `dcap-qvl` says. Debuggable TDs and bound service TDs are a policy's matter with us, so it is told to let them pass.
 #[must_use]

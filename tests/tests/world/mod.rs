@@ -37,10 +37,21 @@ impl World {
 
     /// A fresh one for guests of this kind.
     pub fn of(tee: Tee) -> Self {
+        Self::made(tee, |programs| Installation::ready(programs, tee).unwrap())
+    }
+
+    /// A fresh one for TDX guests with a small model, whose broker starts with these files as its collateral.
+    pub fn with_collateral(files: Vec<(&'static str, Vec<u8>)>) -> Self {
+        let world = Self::made(Tee::Tdx, |programs| Installation::ready_with_collateral(programs, files).unwrap());
+        world.publish(MODEL, 1, "sealed", 1);
+        world
+    }
+
+    fn made(tee: Tee, installation: impl FnOnce(Programs) -> Installation) -> Self {
         let folder = tempfile::Builder::new().prefix("portcullis-test-").tempdir().unwrap();
         let programs = Programs::new(env!("CARGO_BIN_EXE_portcullis-demo"), folder.path());
         let room = Room::find(64 << 20).unwrap();
-        let installation = Installation::ready(programs, tee).unwrap();
+        let installation = installation(programs);
         if room.kind() == Kind::Disk {
             println!("no memory file system here: plaintext goes to disk, by configuration");
             installation.write_guest("guest.toml", plaintext(&room)).unwrap();
