@@ -279,7 +279,9 @@ impl Feed {
                 let own = plans.plans.iter().filter(|(key, _)| key.vendor() == vendor);
                 let under_way = own.clone().filter(|(_, plan)| plan.state == State::UnderWay).count();
                 let mut ready: Vec<_> = own
-                    .filter(|(key, plan)| plan.state == State::Waiting && plan.next <= at && !self.waits_for_authority(key, &plans.plans))
+                    .filter(|(key, plan)| {
+                        plan.state == State::Waiting && plan.next <= at && !self.waits_for_authority(key, &plans.plans, at)
+                    })
                     .map(|(key, plan)| (*key, plan.next))
                     .collect();
                 ready.sort_by_key(|(_, next)| *next);
@@ -299,13 +301,13 @@ impl Feed {
             .collect()
     }
 
-    /// Whether a certificate is better asked for after its authority's, which is on its way for the first time: without it, it does
-    /// not verify where the authority is not compiled in.
-    fn waits_for_authority(&self, key: &PieceKey, plans: &HashMap<PieceKey, Plan>) -> bool {
+    /// Whether a certificate is better asked for after its authority's, which is asked for at this moment: without it, it does not
+    /// verify where the authority is not compiled in.
+    fn waits_for_authority(&self, key: &PieceKey, plans: &HashMap<PieceKey, Plan>, at: UnixTime) -> bool {
         let PieceKey::Vcek(name) = key else { return false };
         let authority = PieceKey::AmdAuthority(name.line(), SigningKeyKind::Vcek);
-        let first = plans.get(&authority).is_some_and(|plan| plan.failures == 0 && plan.state != State::Absent);
-        first && self.house.piece(&authority).is_none()
+        let now = |plan: &Plan| plan.state == State::UnderWay || (plan.state == State::Waiting && plan.next <= at);
+        plans.get(&authority).is_some_and(now) && self.house.piece(&authority).is_none()
     }
 
     /// What every guest needs has a plan, and so has each held piece that runs out and has news.
