@@ -10,13 +10,18 @@ use broker::collateral::{CollateralHouse, Named, NotKept, Origin, PieceKey, RawP
 use broker::feed::{Feed, Settings, Upstream, Wanted};
 use broker::store::Store;
 use broker::store::sqlite::SqliteStore;
+use protocol::ids::Platform;
+use protocol::messages::{EvidenceMessage, ReleaseRequest};
 use protocol::time::UnixTime;
+use protocol::transcript::Transcript;
 use tempfile::TempDir;
 use testbed::services::{Answer, Mood, Pcs, Service};
 use testbed::snp::Root;
 use testbed::tdx::{SoftTdx, TdShape};
 
 use crate::feed::{CLIENT, fetch, later};
+use crate::house::{Guest, House};
+use crate::http::{Answer as Said, Served, problem, retry_after, serve_house};
 
 const DOCUMENTS: &str = "/tdx/certification/v4/tcb";
 
@@ -236,4 +241,45 @@ async fn a_folder_alone_serves_and_has_floors_too() {
     assert_eq!((number(&house), judged(&house, clock::now()), house.unable(clock::now())), (Some(20), Ok(()), None));
     carry(&site.folder(), &evaluated(19, 1));
     assert_eq!(number(&*site.house().await), Some(20));
+}
+
+/// Asks as a guest on this soft TDX machine.
+async fn ask(served: &Served, machine: &SoftTdx) -> Said {
+    let (guest, challenge) = (Guest::default(), served.challenge().await);
+    let transcript = Transcript { platform: Platform::Tdx, ..guest.transcript(&challenge) };
+    let quote = machine.guest(TdShape::default()).attest(&transcript.report_data()).quote;
+    let evidence = EvidenceMessage::Tdx { quote, event_log: None };
+    served.release(&guest, &ReleaseRequest { platform: Platform::Tdx, ..guest.request_with(&challenge, evidence) }).await
+}
+
+async fn served(pcs: &Pcs) -> Served {
+    let mut house = House::with_llama().await;
+    house.feed.intel = Some(Upstream { url: pcs.url(), ca_file: None });
+    serve_house(house, None).await
+}
+
+#[tokio::test]
+async fn a_guest_of_a_family_not_seen_before_is_told_to_come_back_and_is_then_verified() {
+    let pcs = Pcs::start(vec![SoftTdx::new()]);
+    let served = served(&pcs).await;
+    fetch(&served.broker.feed, clock::now()).await;
+    for _ in 0..8 {
+        let answer = ask(&served, &SoftTdx::new()).await;
+        problem(&answer, 503, "collateral-being-fetched");
+        assert!(retry_after(answer.headers()) >= 1);
+    }
+    fetch(&served.broker.feed, clock::now()).await;
+    assert_eq!((ask(&served, &SoftTdx::new()).await.status(), pcs.count(DOCUMENTS)), (axum::http::StatusCode::OK, 1));
+    let unknown = SoftTdx::new().with(|machine| machine.fmspc = [9; 6]);
+    problem(&ask(&served, &unknown).await, 503, "collateral-being-fetched");
+    fetch(&served.broker.feed, clock::now()).await;
+    let told = problem(&ask(&served, &unknown).await, 403, "tdx-collateral-missing");
+    assert!(told.hint.unwrap().contains("knows no such platform"));
+}
+
+#[tokio::test]
+async fn where_nobody_is_asked_for_documents_the_rejection_says_so() {
+    let served = serve_house(House::with_llama().await, None).await;
+    let told = problem(&ask(&served, &SoftTdx::new()).await, 403, "tdx-collateral-missing");
+    assert!(told.hint.unwrap().contains("[collateral.intel] upstream"));
 }

@@ -33,6 +33,7 @@ use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 use tempfile::TempDir;
 use testbed::snp::{GuestShape, Line, SoftGuest, SoftPlatform};
+use testbed::tdx::SoftTdx;
 
 /// What is released; it must never be seen anywhere else.
 pub const SECRET: &[u8] = b"portcullis-secret-0123456789abcd";
@@ -92,7 +93,10 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let at = clock::now();
         let data = folder.path().join("data");
-        let test_anchors = vec![TestAnchor { product: "Genoa".into(), certificate: platform().ark_der() }];
+        let test_anchors = vec![
+            TestAnchor { product: "Genoa".into(), certificate: platform().ark_der() },
+            TestAnchor { product: TestAnchor::INTEL.into(), certificate: SoftTdx::new().root_der() },
+        ];
         let (root, unlock) = (Root::Here(root()), Unlock::Nothing);
         let plan = Plan { data: data.clone(), name: name("acme"), root, test_anchors, unlock, validity: 100 * HOUR, at };
         init(plan).await.unwrap();
