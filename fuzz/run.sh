@@ -1,13 +1,16 @@
 #!/bin/sh
 # Runs fuzz targets for a number of CPU seconds each, and prints a table: executions, coverage, features, corpus.
 #
-#     ./run.sh SECONDS [TARGET...]        all targets where none is named; JOBS=2 runs two at a time
+#     ./run.sh SECONDS [TARGET...]        all targets where none is named; JOBS=2 runs two at a time; TIMEOUT=600 lets one input take ten
+#                                      minutes, on a machine that has other work
 #
 # Needs `cargo install cargo-fuzz`. Coverage-guided without a sanitizer, so that stable Rust suffices: our crates have no unsafe code to
 # watch, and every overflow and debug assertion is a finding.
 set -eu
+# Progress lines hold bytes of inputs.
+export LC_ALL=C
 cd "$(dirname "$0")"
-[ $# -ge 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2; }
 seconds=$1
 shift
 targets=${*:-$(cd fuzz_targets && ls | sed 's/\.rs$//')}
@@ -24,7 +27,7 @@ one() {
     target=$1
     mkdir -p "corpus/$target" "artifacts/$target"
     "$bin/$target" "corpus/$target" "corpus-seeds/$target" -artifact_prefix="artifacts/$target/" \
-        -timeout=30 -rss_limit_mb=4096 -print_final_stats=1 >"logs/$target.log" 2>&1 &
+        -timeout="${TIMEOUT:-30}" -rss_limit_mb=4096 -print_final_stats=1 >"logs/$target.log" 2>&1 &
     pid=$!
     limit=$((seconds * $(getconf CLK_TCK)))
     used=0

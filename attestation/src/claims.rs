@@ -11,7 +11,7 @@ use protocol::encoding::hex;
 use protocol::ids::AnchorClass;
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use tdx::{
     CollateralSource, EventLog, MeasuredEvent, PckAuthority, PckClaims, TcbPart, TcbStatus, TcbVerdict, TdAttributes, TdBody, TdExtended,
@@ -202,7 +202,7 @@ pub struct SnpClaims {
 }
 
 /// Processor lines with a root of their own. Bergamo and Siena are of the Genoa line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProductLine {
     /// EPYC 7003.
@@ -303,7 +303,7 @@ pub struct GuestPolicy {
 }
 
 /// A TCB version, in parts; it is never compared as one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tcb {
     /// FMC; `None` before Turin.
     pub fmc: Option<u8>,
@@ -357,7 +357,7 @@ impl fmt::Display for FirmwareVersion {
 }
 
 /// What is known of revoked certificate authorities. A revoked one is a [`crate::Rejection`]; this says how fresh the no is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "kebab-case")]
 pub enum Revocation {
     /// A list of the pinned root was in force and does not name the chain's authorities.

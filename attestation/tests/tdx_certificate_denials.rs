@@ -84,6 +84,7 @@ fn each_certificate_is_der() {
         let found = Case::genuine().chain(&chain).fails();
         assert!(matches!(found, TdxRejection::CertificateMalformed { certificate: name, .. } if name == certificate), "{found}");
     }
+    Case::genuine().chain(&SoftTdx::new().pck_chain()).passes();
 }
 
 #[test]
@@ -109,6 +110,7 @@ fn each_certificate_names_the_next_as_its_issuer() {
     assert_eq!(case.fails(), issuer(LEAF, "Intel SGX PCK Platform CA"));
     let case = Case::genuine().authority(|authority| authority.issuer.country = "DE".to_owned());
     assert_eq!(case.fails(), issuer(AUTHORITY, "Intel SGX Root CA"));
+    Case::genuine().pck(|pck| pck.issuer.common_name = "Intel SGX PCK Platform CA".to_owned()).passes();
 }
 
 #[test]
@@ -144,6 +146,7 @@ fn the_leaf_is_no_authority() {
     assert_eq!(with(BasicConstraints::Authority), TdxRejection::IsAnAuthority { certificate: LEAF });
     let what = "no basic constraints of its kind";
     assert_eq!(with(BasicConstraints::Absent), TdxRejection::CertificateProfile { certificate: LEAF, what });
+    Case::genuine().pck(|pck| pck.set_basic_constraints(BasicConstraints::NotAuthority)).passes();
 }
 
 #[test]
@@ -182,6 +185,7 @@ fn each_key_is_of_p256() {
     assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: LEAF, what });
     let case = Case::genuine().authority(|authority| p384(&mut authority.public_key));
     assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: AUTHORITY, what });
+    Case::genuine().pck(|pck| pck.public_key = tdx::public_key_info(&SoftTdx::new().key(Role::Pck))).passes();
 }
 
 #[test]
@@ -192,6 +196,9 @@ fn each_certificate_is_signed_by_ecdsa_with_sha256() {
     assert_eq!(case.fails(), TdxRejection::CertificateAlgorithm { certificate: LEAF });
     let case = Case::genuine().authority(|authority| (authority.inner_algorithm, authority.outer_algorithm) = (other(), other()));
     assert_eq!(case.fails(), TdxRejection::CertificateAlgorithm { certificate: AUTHORITY });
+    let own = || Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.2")]));
+    Case::genuine().pck(|pck| (pck.inner_algorithm, pck.outer_algorithm) = (own(), own())).passes();
+    Case::genuine().authority(|authority| (authority.inner_algorithm, authority.outer_algorithm) = (own(), own())).passes();
 }
 
 #[test]
@@ -211,6 +218,7 @@ fn each_certificate_verifies_under_the_next_ones_key() {
     let mut case = Case::genuine().authority(|authority| authority.signature = SignatureState::Flipped);
     case.collateral.certificates = vec![SoftTdx::new().pck_authority_der()];
     assert_eq!(case.fails(), TdxRejection::CertificateSignature { certificate: AUTHORITY });
+    Case::genuine().pck(|pck| pck.signature = SignatureState::Genuine).passes();
 }
 
 #[test]
@@ -333,6 +341,70 @@ fn the_signer_of_collateral_is_not_revoked() {
     let case = Case::genuine().crls(vec![soft.root_list_der(std::slice::from_ref(&serial)), soft.pck_list_der(&[])]);
     let serial = hex::encode(serial).trim_start_matches('0').to_owned();
     assert_eq!(case.fails(), TdxRejection::SignerRevoked { document: "tcb-info", serial });
+    let others = [soft.serial(Role::Pck)];
+    Case::genuine().crls(vec![soft.root_list_der(&others), soft.pck_list_der(&[])]).passes();
+}
+
+#[test]
+fn one_list_that_names_a_certificate_is_enough_whatever_stands_in_others() {
+    let soft = SoftTdx::new();
+    let authority = soft.serial(Role::PckAuthority(tdx::PckAuthority::Platform));
+    let (root, pck) = (soft.root_list_der(&[]), soft.pck_list_der(&[]));
+    let (of_root, of_pck) = (soft.root_list_der(&[authority]), soft.pck_list_der(&[soft.serial(Role::Pck)]));
+    let code = |lists: [&Vec<u8>; 3]| Case::genuine().crls(lists.map(Vec::clone).to_vec()).fails().code();
+    assert_eq!([code([&root, &pck, &of_pck]), code([&root, &of_pck, &pck])], ["tdx-pck-revoked"; 2]);
+    assert_eq!([code([&root, &of_root, &pck]), code([&of_root, &root, &pck])], ["tdx-authority-revoked"; 2]);
+    Case::genuine().crls(vec![root.clone(), root, pck.clone(), pck]).passes();
+}
+
+#[test]
+fn a_list_by_another_key_of_the_same_name_says_nothing_of_this_chain() {
+    let soft = SoftTdx::new();
+    let key = soft.clone().under(Root::Other).key(Role::PckAuthority(tdx::PckAuthority::Platform));
+    let namesake = soft.pck_authority_with(|authority| authority.public_key = tdx::public_key_info(&key));
+    let mut case = Case::genuine();
+    case.collateral.crls.push(soft.pck_list_with(|list| {
+        list.revoke(&soft.serial(Role::Pck));
+        list.signer = key;
+    }));
+    // Where nobody else of that name is at hand, it is a bad list of this authority's.
+    assert_eq!(case.fails(), TdxRejection::CrlSignature { index: 2 });
+    case.collateral.certificates.push(namesake);
+    assert!(matches!(case.passes().revocation, Revocation::Checked { .. }));
+    // Alone, it leaves this authority without a list.
+    case.collateral.crls.remove(1);
+    assert_eq!(case.passes().revocation, Revocation::Unknown);
+}
+
+#[test]
+fn each_list_is_signed_by_ecdsa_with_sha256() {
+    let soft = SoftTdx::new();
+    let by = |oid: &'static str| {
+        move |list: &mut tdx::RevocationList| {
+            let algorithm = Some(der::sequence(&[&der::oid(oid)]));
+            (list.inner_algorithm, list.outer_algorithm) = (algorithm.clone(), algorithm);
+        }
+    };
+    let lists = |oid| Case::genuine().crls(vec![soft.root_list_with(by(oid)), soft.pck_list_with(by(oid))]);
+    assert_eq!(lists("1.2.840.10045.4.3.3").fails(), TdxRejection::CrlSignature { index: 0 });
+    lists("1.2.840.10045.4.3.2").passes();
+}
+
+#[test]
+fn the_less_fresh_of_both_lists_is_what_is_claimed() {
+    let (now, soft) = (NOW.seconds(), SoftTdx::new());
+    let until = |next: u64| move |list: &mut tdx::RevocationList| (list.this_update, list.next_update) = (now - 10, Some(next));
+    let due = |root: u64, pck: u64| {
+        let lists = vec![soft.root_list_with(until(root)), soft.pck_list_with(until(pck))];
+        match Case::genuine().crls(lists).lapsed(Lapsed::Claimed).passes().revocation {
+            Revocation::Checked { next_update, .. } => ("checked", next_update.seconds() as i64 - now as i64),
+            Revocation::Stale { next_update, .. } => ("stale", next_update.seconds() as i64 - now as i64),
+            Revocation::Unknown => ("unknown", 0),
+        }
+    };
+    assert_eq!([due(now + 5, now + 9), due(now + 9, now + 5)], [("checked", 5); 2]);
+    assert_eq!([due(now - 5, now + 9), due(now + 9, now - 5)], [("stale", -5); 2]);
+    assert_eq!([due(now - 5, now - 2), due(now - 2, now - 5)], [("stale", -5); 2]);
 }
 
 #[test]

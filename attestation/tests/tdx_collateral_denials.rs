@@ -129,6 +129,7 @@ fn each_member_is_of_its_type() {
         TdxRejection::DocumentMalformed { document: QE_IDENTITY, .. } => {}
         other => panic!("{other}"),
     }
+    tcb_text("\"pcesvn\":11", "\"pcesvn\": 11").passes();
 }
 
 #[test]
@@ -161,6 +162,7 @@ fn a_signers_chain_ends_in_the_pinned_root() {
     assert_eq!(Case::genuine().signer(flip).fails(), TdxRejection::SignerSignature { document: TCB_INFO });
     let impostor = Case::genuine().signer(|signer| signer.signer = other.key(Role::Root));
     assert_eq!(impostor.fails(), TdxRejection::SignerSignature { document: TCB_INFO });
+    Case::genuine().signer(|signer| signer.issuer.state = "CA".to_owned()).passes();
 }
 
 #[test]
@@ -207,6 +209,9 @@ fn a_document_verifies_under_its_signers_key() {
     let other = soft().under(Root::Other).key(Role::TcbSigner);
     let info = soft().tcb_info_document(&soft().tcb_info()).with(|document| document.signer = other);
     assert_eq!(Case::genuine().tcb_info(info.bytes()).fails(), TdxRejection::DocumentSignature { document: TCB_INFO });
+    // The other root of the same equation is a good signature.
+    let info = soft().tcb_info_document(&soft().tcb_info()).with(|document| document.signature = SignatureFlaw::NegatedS);
+    Case::genuine().tcb_info(info.bytes()).passes();
 }
 
 #[test]
@@ -218,6 +223,8 @@ fn a_document_is_of_the_kind_that_is_asked_for() {
     for found in ["QE", "QVE", "td_qe"] {
         assert_eq!(qe_identity(|identity| identity.id = found.to_owned()).fails(), id(QE_IDENTITY, "TD_QE", found));
     }
+    tcb_info(|info| info.id = "TDX".to_owned()).passes();
+    qe_identity(|identity| identity.id = "TD_QE".to_owned()).passes();
 }
 
 #[test]
@@ -231,12 +238,15 @@ fn a_document_is_of_the_version_that_is_read() {
         assert_eq!(qe_identity(|identity| identity.version = found).fails(), version);
     }
     assert_eq!(tcb_info(|info| info.tcb_type = 1).fails(), TdxRejection::TcbType { found: 1 });
+    tcb_info(|info| (info.version, info.tcb_type) = (3, 0)).passes();
+    qe_identity(|identity| identity.version = 2).passes();
 }
 
 #[test]
 fn a_level_has_sixteen_components_of_each_kind() {
     assert_eq!(tcb_info(|info| info.levels[1].sgx.truncate(15)).fails(), TdxRejection::TcbComponents { found: 15 });
     assert_eq!(tcb_info(|info| info.levels[1].tdx.push(0)).fails(), TdxRejection::TcbComponents { found: 17 });
+    tcb_info(|info| info.levels[1].sgx.truncate(16)).passes();
 }
 
 #[test]
@@ -266,6 +276,7 @@ fn every_status_in_a_document_is_known_though_nobody_has_it() {
     assert_eq!(case.fails(), unknown(TCB_INFO, "Fine"));
     let case = qe_identity(|identity| identity.levels[1].standing.status = "Fine".to_owned());
     assert_eq!(case.fails(), unknown(QE_IDENTITY, "Fine"));
+    tcb_info(|info| info.levels[2].standing.status = "Revoked".to_owned()).passes();
 }
 
 #[test]

@@ -32,14 +32,23 @@ fn a_quote_is_not_longer_than_any() {
     let limit = limits::TD_QUOTE;
     let case = Case::genuine().bytes(|quote| quote.resize(limit + 1, 0));
     assert_eq!(case.fails(), TdxRejection::QuoteTooLong { limit, found: limit + 1 });
+    // Text between and behind certificates is no part of them.
+    let room = limit - Case::genuine().evidence.quote.len();
+    let case = Case::genuine().quote(|quote| quote.certification.resize(quote.certification.len() + room, b'\n'));
+    assert_eq!(case.evidence.quote.len(), limit);
+    case.passes();
 }
 
 #[test]
 fn a_quote_in_cbor_is_refused_by_that_name() {
-    // An array of four, a tag, a tag of one byte: COSE_Sign1 and CWT.
-    for first in [0x84, 0xd2, 0xd8] {
+    // An array of four, a tag, a tag of one byte: COSE_Sign1 and CWT; and the first and the last of their major types.
+    for first in [0x80, 0x84, 0xd2, 0xd8, 0xdf] {
         let case = Case::genuine().bytes(|quote| quote[0] = first);
         assert_eq!(case.fails(), TdxRejection::QuoteDice {});
+    }
+    for beside in [0x7f, 0xe0] {
+        let case = Case::genuine().bytes(|quote| quote[0] = beside);
+        assert_eq!(case.fails(), TdxRejection::QuoteVersion { found: beside.into() });
     }
     Case::genuine().passes();
 }
@@ -68,6 +77,8 @@ fn a_quote_is_of_version_4_or_5() {
         let case = Case::genuine().quote(|quote| quote.header.version = found);
         assert_eq!(case.fails(), TdxRejection::QuoteVersion { found });
     }
+    Case::genuine().quote(|quote| quote.header.version = 4).passes();
+    Case::genuine().quote(|quote| quote.header.version = 5).passes();
 }
 
 #[test]
@@ -76,14 +87,16 @@ fn the_attestation_key_is_of_p256() {
         let case = Case::genuine().quote(|quote| quote.header.key_type = found);
         assert_eq!(case.fails(), TdxRejection::AttestationKeyType { found });
     }
+    Case::genuine().quote(|quote| quote.header.key_type = 2).passes();
 }
 
 #[test]
 fn a_quote_is_of_a_td() {
-    for found in [0, 0x80, 0x8100_0000] {
+    for found in [0, 0x80, 0x83, 0x181, 0x8100_0000] {
         let case = Case::genuine().quote(|quote| quote.header.tee_type = found);
         assert_eq!(case.fails(), TdxRejection::TeeType { found });
     }
+    Case::genuine().quote(|quote| quote.header.tee_type = 0x81).passes();
 }
 
 #[test]
@@ -128,6 +141,7 @@ fn certification_data_is_of_type_6_and_in_it_of_type_5() {
         let case = Case::genuine().quote(|quote| quote.inner = DataHeader::of(found));
         assert_eq!(case.fails(), TdxRejection::CertificationType { place: "the QE report's certification data", expected: 5, found });
     }
+    Case::genuine().quote(|quote| (quote.outer, quote.inner) = (DataHeader::of(6), DataHeader::of(5))).passes();
 }
 
 #[test]
@@ -138,6 +152,7 @@ fn every_part_ends_with_its_last_field() {
     assert_eq!(case.fails(), TdxRejection::CertificationLength { place: "the signature data", left: 1 });
     let case = Case::genuine().quote(|quote| quote.qe_auth_size = Some(64));
     assert!(matches!(case.fails(), TdxRejection::CertificationType { .. } | TdxRejection::QuoteTruncated { .. }));
+    Case::genuine().quote(|quote| quote.qe_auth_size = Some(32)).passes();
 }
 
 #[test]
@@ -191,6 +206,19 @@ fn the_quoting_enclave_is_the_one_of_the_identity() {
     let case = Case::genuine().quote(|quote| quote.qe_report.misc_select = 1);
     let found = HexBytes::from([1, 0, 0, 0]);
     assert_eq!(case.fails(), TdxRejection::QeMiscselect { expected: HexBytes::from([0; 4]), found });
+
+    // A value with a bit outside its mask is nobody's.
+    let masked = |value: u8, mask: u8| {
+        let (misc_select, misc_select_mask) = ([value, 0, 0, 0], [mask, 0xff, 0xff, 0xff]);
+        let body = SoftTdx::new().qe_identity_body(|identity| {
+            (identity.misc_select, identity.misc_select_mask) = (misc_select, misc_select_mask);
+        });
+        Case::genuine().qe_identity(body).quote(|quote| quote.qe_report.misc_select = 1)
+    };
+    let one = HexBytes::from([1, 0, 0, 0]);
+    assert_eq!(masked(1, 0xfe).fails(), TdxRejection::QeMiscselect { expected: one.clone(), found: one });
+    masked(0, 0xfe).passes();
+    masked(1, 0xff).passes();
 
     // DEBUG is under the mask, the extended features are not.
     let mut identity = [0; 16];

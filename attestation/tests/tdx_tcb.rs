@@ -163,6 +163,7 @@ fn the_modules_attributes_are_zero_whatever_the_identity_says() {
     assert_eq!(told.fails(), TdxRejection::ModuleAttributes { expected: HexBytes::from(one), found: HexBytes::from(zero) });
     let both = told.quote(|quote| quote.body.seam_attributes = 1);
     assert_eq!(both.fails(), TdxRejection::ModuleAttributes { expected: HexBytes::from(one), found: HexBytes::from(one) });
+    info(SoftTdx::new(), |info| info.module_identity("TDX_01").attributes = zero).passes();
 }
 
 #[test]
@@ -195,6 +196,8 @@ fn a_module_or_quoting_enclave_is_up_to_date_or_out_of_date() {
         let body = SoftTdx::new().qe_identity_body(|identity| identity.levels[0].standing.status = word.to_owned());
         assert_eq!(Case::genuine().qe_identity(body).fails(), TdxRejection::TcbPartStatus { part: "quoting enclave", found });
     }
+    let old = info(SoftTdx::new(), |info| info.module_identity("TDX_01").levels[0].standing.status = "OutOfDate".to_owned());
+    assert_eq!(old.passes().tcb.status, TcbStatus::OutOfDate);
 }
 
 #[test]

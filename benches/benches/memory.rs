@@ -1,19 +1,24 @@
 //! Peak memory of sealing and opening, at 1 GiB and at 140 GiB: the source is generated and the sink counts, so that only the table of tags
 //! and hashes touches a disk.
 //!
-//! Goal: under 64 MiB, and within 8 MiB of each other. `GIBS=1,140` names the sizes; each step is a process of its own.
+//! Goal: under 64 MiB, and within 8 MiB of each other. `GIBS=1,140` names the sizes, `THREADS=2` how many threads work; each step is a process of
+//! its own.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use models_manifest::cipher::ChunkCipher;
 use models_manifest::geometry::Geometry;
 use models_manifest::{
-    Backend, ChunkBuffer, ChunkSize, Inspection, Meter, ModelKey, ModelPath, RangeSink, RangeSource, SealedModel, Sealing, Silent,
+    Backend, ChunkSize, Inspection, Meter, ModelKey, ModelPath, OpenPlaces, PlainSource, RangeSource, SealError, SealPlaces, SealedModel,
+    Sealing, SharedSink, Silent, Workers,
 };
 use portcullis_benches::{insist_on_release, process};
 use protocol::ids::Version;
@@ -38,7 +43,7 @@ fn bytes(gib: &str) -> u64 {
 }
 
 fn measure() {
-    println!("{}", process::machine());
+    println!("{}; {} threads", process::machine(), workers().1);
     println!("\n| what | GiB | seconds | peak resident MiB |\n| --- | ---: | ---: | ---: |");
     let sizes = std::env::var("GIBS").unwrap_or_else(|_| "1,140".to_owned());
     for gib in sizes.split(',') {
@@ -55,6 +60,12 @@ fn print(what: &str, size: u64, start: Instant) {
     println!("| {what} | {} | {:.1} | {:.1} |", size >> 30, start.elapsed().as_secs_f64(), peak as f64 / f64::from(1 << 20));
 }
 
+/// As many threads as `THREADS` says.
+fn workers() -> (Workers, usize) {
+    let threads = std::env::var("THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(NonZero::<usize>::MIN.saturating_add(1));
+    (Workers::new(threads), threads.get())
+}
+
 fn path() -> ModelPath {
     "model.safetensors".parse().expect("a path")
 }
@@ -63,40 +74,80 @@ fn publisher() -> SigningKey {
     SigningKey::from_seed(&[1; 32]).expect("a seed")
 }
 
-/// So many bytes.
-struct Generated(u64);
+/// Bytes without end.
+struct Generated;
 
-impl Read for Generated {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = usize::try_from(self.0).unwrap_or(usize::MAX).min(buffer.len());
-        self.0 -= count as u64;
-        buffer[..count].fill(BYTE);
-        Ok(count)
+impl PlainSource for Generated {
+    fn read_at(&self, _: u64, buffer: &mut [u8]) -> io::Result<()> {
+        buffer.fill(BYTE);
+        Ok(())
+    }
+
+    fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(true)
     }
 }
 
-/// Keeps the table, which stands behind the ciphertext, and counts the rest.
+/// Keeps the table, which stands behind the ciphertext, and counts all bytes.
 struct Counted {
     size: u64,
-    table: File,
-    count: u64,
+    table: Option<File>,
+    count: Arc<AtomicU64>,
 }
 
-impl RangeSink for Counted {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.count += bytes.len() as u64;
-        if offset >= self.size { self.table.write_all_at(bytes, offset - self.size) } else { Ok(()) }
+impl SharedSink for Counted {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        match &self.table {
+            Some(table) if offset >= self.size => table.write_all_at(bytes, offset - self.size),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One file: where its table goes when it is sealed, and what was written of it.
+struct Places {
+    table: PathBuf,
+    count: Arc<AtomicU64>,
+}
+
+impl Places {
+    fn in_folder(folder: &Path) -> Self {
+        Self { table: folder.join("table"), count: Arc::default() }
+    }
+
+    fn written(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl SealPlaces for Places {
+    fn plaintext(&self, _: &ModelPath, _: u64) -> Result<Box<dyn PlainSource>, SealError> {
+        Ok(Box::new(Generated))
+    }
+
+    fn sealed(&self, _: &ModelPath, size: u64) -> Result<Box<dyn SharedSink>, SealError> {
+        let chunk = u64::from(ChunkSize::default().bytes());
+        // Chunks of full size alone: of so many bytes, 48 in each chunk are the table's.
+        let size = size / (chunk + 48) * chunk;
+        Ok(Box::new(Counted { size, table: Some(File::create(&self.table).expect("a file")), count: Arc::clone(&self.count) }))
+    }
+}
+
+impl OpenPlaces for Places {
+    fn opened(&self, _: &ModelPath, size: u64) -> io::Result<Box<dyn SharedSink>> {
+        Ok(Box::new(Counted { size, table: None, count: Arc::clone(&self.count) }))
     }
 }
 
 fn seal(folder: &Path, size: u64) {
     let start = Instant::now();
     let mut sealing = Sealing::begin(ChunkSize::default(), Backend::AwsLc).expect("randomness");
-    let mut sink = Counted { size, table: File::create(folder.join("table")).expect("a file"), count: 0 };
-    let mut silent = Silent;
+    let (places, mut silent) = (Places::in_folder(folder), Silent);
     let mut meter = Meter::new(size, &mut silent);
-    let entry = sealing.file(&path(), size, &mut Generated(size), &mut sink, &mut meter).expect("sealed");
-    assert_eq!(sink.count, entry.geometry().sealed_size());
+    let mut entries = sealing.files(&[(path(), size)], &places, workers().0, &mut meter).expect("sealed");
+    let entry = entries.pop().expect("one file");
+    assert_eq!(places.written(), entry.geometry().sealed_size());
     let made = sealing.finish("acme/llama".parse().expect("a name"), Version::FIRST, vec![entry], &publisher()).expect("a manifest");
     print("seal", size, start);
     fs::write(folder.join("manifest"), made.document.to_json()).expect("a file");
@@ -126,17 +177,6 @@ impl RangeSource for Resealed {
     }
 }
 
-/// Counts.
-struct Count(u64);
-
-impl RangeSink for Count {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        assert_eq!(offset, self.0, "in order");
-        self.0 += bytes.len() as u64;
-        Ok(())
-    }
-}
-
 fn open(folder: &Path, size: u64) {
     let start = Instant::now();
     let manifest = fs::read(folder.join("manifest")).expect("a file");
@@ -151,9 +191,8 @@ fn open(folder: &Path, size: u64) {
         cipher: Backend::AwsLc.cipher(file_key).expect("a cipher"),
     };
     let model = SealedModel::authenticate(source, &manifest, &publishers, &digest, key(), Backend::AwsLc).expect("our model");
-    let (mut sink, mut silent) = (Count(0), Silent);
-    let mut meter = Meter::new(size, &mut silent);
-    model.file(path().as_str()).and_then(|file| file.copy_to(&mut sink, &mut ChunkBuffer::new(), &mut meter)).expect("opened");
-    assert_eq!(sink.0, size);
+    let (places, mut silent) = (Places::in_folder(folder), Silent);
+    model.copy_all(&places, workers().0, &mut Meter::new(size, &mut silent)).expect("opened");
+    assert_eq!(places.written(), size);
     print("open", size, start);
 }

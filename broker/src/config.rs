@@ -4,15 +4,19 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::ids::Name;
 use protocol::keys::PublicKey;
+use protocol::limits;
+use protocol::spiffe::{SpiffeId, TrustDomain};
 use serde::Deserialize;
 
 use crate::collateral::{Named, Vendors};
 use crate::feed::{self, upstream::Update};
+use crate::identity::Terms;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +41,8 @@ pub struct Config {
     /// The vendors' collateral. Not trusted: each piece is verified.
     #[serde(default)]
     pub collateral: Collateral,
+    /// In which trust domain guests are given identities. Absent: they are given none.
+    pub identity: Option<Identity>,
     /// How much a caller may ask.
     #[serde(default)]
     pub limits: Limits,
@@ -98,6 +104,10 @@ pub struct Signer {
     pub key: PublicKey,
     /// Patterns: `*`, `acme/*` or `acme/llama`.
     pub names: Vec<String>,
+    /// Patterns of the paths of SPIFFE IDs that the policies of an authority may assign, in the same form; none: no identity at all.
+    /// Trusted: to say who a guest is. Nothing of a publisher's.
+    #[serde(default)]
+    pub identities: Vec<String>,
 }
 
 impl Signer {
@@ -106,6 +116,86 @@ impl Signer {
     pub fn covers(&self, name: &Name) -> bool {
         self.names.iter().any(|pattern| name.is_covered_by(pattern))
     }
+}
+
+/// The trust domain in which this broker gives identities to guests. Its keys are its own: none of them serves anything else.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Identity {
+    /// The trust domain of every SPIFFE ID that this broker vouches for. It belongs to the issuer's keys for good.
+    pub trust_domain: TrustDomain,
+    /// The issuer that clouds know by OIDC discovery: an https URL, exactly as it stands in their configuration. Its files may lie on any
+    /// web server (`portcullis identity export`). Absent: no token is given for federation.
+    pub issuer: Option<String>,
+    /// How long a key signs.
+    #[serde(default = "key_life", deserialize_with = "span")]
+    pub key_life: Duration,
+    /// How long before it signs a key is published: longer than clouds and guests keep a copy of the published keys. Absent: a quarter
+    /// of the key's life, 7 days at most.
+    #[serde(default, deserialize_with = "some_span")]
+    pub overlap: Option<Duration>,
+    /// Foreign trust domains whose workloads guests may verify.
+    #[serde(default)]
+    pub federated: Vec<Federated>,
+}
+
+/// A foreign trust domain.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Federated {
+    /// Its name.
+    pub trust_domain: TrustDomain,
+    /// A file with its SPIFFE bundle, read again when it changes. Trusted: whoever writes it says who that domain's workloads are, to
+    /// every guest with an identity; of our own trust domain it can say nothing.
+    pub bundle: PathBuf,
+}
+
+/// `identity.key-life` where it is not stated.
+const fn key_life() -> Duration {
+    Duration::from_secs(30 * DAY)
+}
+
+const DAY: u64 = 24 * 3600;
+
+/// Bounds of `identity.key-life`. A certificate may live for a day, so a key signs for one at least.
+const KEY_LIFE: RangeInclusive<Duration> = Duration::from_secs(DAY)..=Duration::from_secs(366 * DAY);
+
+/// The least `identity.overlap`: a step of rotation comes every hour.
+const OVERLAP: Duration = Duration::from_secs(2 * 3600);
+
+/// The longest `identity.overlap` by default.
+const OVERLAP_DEFAULT: Duration = Duration::from_secs(7 * DAY);
+
+impl Identity {
+    /// When keys serve.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { life: self.key_life, overlap: self.overlap.unwrap_or_else(|| OVERLAP_DEFAULT.min(self.key_life / 4)) }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let issuer = self.issuer.as_deref();
+        let hint = "say issuer = \"https://HOST[/PATH]\", in lower case, without query, fragment or a slash at its end";
+        rule(issuer.is_some_and(|issuer| !is_issuer(issuer)), "identity.issuer is no issuer URL", hint)?;
+        rule(!KEY_LIFE.contains(&self.key_life), "identity.key-life outside 1 to 366 days", "30 days suit most")?;
+        let overlap = self.terms().overlap;
+        let hint = "7 days suit keys that live for 30";
+        rule(overlap < OVERLAP || overlap > self.key_life / 2, "identity.overlap outside 2 hours to half of the key's life", hint)?;
+        rule(self.federated.len() > limits::FEDERATED_BUNDLES, "more than 16 federated trust domains", "each goes to every guest")?;
+        let mut seen = HashSet::from([&self.trust_domain]);
+        let hint = "each [[identity.federated]] names another domain than our own, once: bundles are never merged";
+        rule(!self.federated.iter().all(|federated| seen.insert(&federated.trust_domain)), "a trust domain twice under [identity]", hint)
+    }
+}
+
+/// Whether this can be an OIDC issuer (OpenID Connect Core, "iss"; the clouds compare it byte by byte).
+fn is_issuer(text: &str) -> bool {
+    let Some(uri) = text.parse::<axum::http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("https")) else { return false };
+    let host = uri.authority().is_some_and(|authority| {
+        let text = authority.as_str();
+        !text.contains('@') && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+    });
+    host && text.starts_with("https://") && text.len() <= 255 && !text.contains(['?', '#']) && !text.ends_with('/')
 }
 
 /// The vendors' collateral: where it lies, and whom to ask for it. Nobody is asked unless a vendor's table names an upstream.
@@ -219,6 +309,10 @@ fn span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D
     read().ok_or_else(|| serde::de::Error::custom(format_args!("{text:?} is no span of time such as \"7 days\" or \"12 hours\"")))
 }
 
+fn some_span<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    span(deserializer).map(Some)
+}
+
 /// Limits on callers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -294,18 +388,17 @@ impl Config {
     }
 
     fn resolve(&mut self, base: &Path) {
-        let Self { data, listen, unlock, collateral, .. } = self;
+        let Self { data, listen, unlock, collateral, identity, .. } = self;
+        let bundles = identity.iter_mut().flat_map(|identity| &mut identity.federated).map(|federated| &mut federated.bundle);
         let tls = listen.tls.iter_mut().flat_map(|tls| [&mut tls.certificates, &mut tls.key]);
         let optional = [&mut unlock.passphrase_file, &mut unlock.key_file, &mut collateral.folder].into_iter().flatten();
         let authorities = [&mut collateral.amd, &mut collateral.intel].into_iter().flatten().filter_map(|vendor| vendor.ca_file.as_mut());
-        for path in tls.chain(optional).chain(authorities).chain([data]) {
+        for path in tls.chain(optional).chain(authorities).chain(bundles).chain([data]) {
             *path = base.join(&*path);
         }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let rule =
-            |broken: bool, rule: &'static str, hint: &'static str| if broken { Err(ConfigError::Rule { rule, hint }) } else { Ok(()) };
         let plain = self.listen.tls.is_none();
         let beyond = !self.listen.address.ip().is_loopback() && self.listen.plain_http == PlainHttp::LoopbackOnly;
         rule(plain && beyond, "plain HTTP beyond loopback", "add [listen.tls], or say plain_http = \"behind-a-proxy\"")?;
@@ -339,12 +432,28 @@ impl Config {
             }
             rule(signers.iter().any(|signer| signer.names.is_empty()), "a key without names", "say names = [\"*\"] or narrower")?;
         }
+        let assigning = self.publishers.iter().any(|publisher| !publisher.identities.is_empty());
+        rule(assigning, "identities of a publisher", "an [[authority]] signs the policies that assign them")?;
+        let paths = self.authorities.iter().flat_map(|authority| &authority.identities);
+        let hint = "paths of SPIFFE IDs stand without the trust domain and its slash, such as \"inference/*\"";
+        rule(!paths.clone().all(|pattern| is_path_pattern(pattern)), "a pattern of identities that is none of *, PATH/*, PATH", hint)?;
+        self.identity.as_ref().map_or(Ok(()), Identity::check)?;
         Ok(())
     }
 }
 
 fn is_pattern(pattern: &str) -> bool {
     pattern == "*" || pattern.strip_suffix("/*").unwrap_or(pattern).parse::<Name>().is_ok()
+}
+
+fn is_path_pattern(pattern: &str) -> bool {
+    let path = pattern.strip_suffix("/*").unwrap_or(pattern);
+    pattern == "*" || format!("spiffe://a/{path}").parse::<SpiffeId>().is_ok()
+}
+
+/// A rule beyond the types.
+fn rule(broken: bool, rule: &'static str, hint: &'static str) -> Result<(), ConfigError> {
+    if broken { Err(ConfigError::Rule { rule, hint }) } else { Ok(()) }
 }
 
 /// Why a configuration is refused.
@@ -447,6 +556,72 @@ mod tests {
         for bad in ["7", "7d", "-1 days", "+1 days", "7  days", "1.5 days", "99999999999999999999 days", "7 weeks"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    fn identity(more: &str) -> Result<Config, ConfigError> {
+        Config::parse(&format!("{}[identity]\ntrust-domain = \"acme.example\"\n{more}\n", sample(LOOPBACK, "")))
+    }
+
+    #[test]
+    fn an_issuer_is_an_https_url_and_nothing_more() {
+        for good in ["https://id.acme.example", "https://id.acme.example:8443/tenants/a"] {
+            assert!(identity(&format!("issuer = \"{good}\"")).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://id.acme.example",
+            "https://id.acme.example/",
+            "https://id.acme.example/a/",
+            "https://Id.acme.example",
+            "HTTPS://id.acme.example",
+            "https://a@id.acme.example",
+            "https://id.acme.example?a=b",
+            "https://id.acme.example#a",
+            "id.acme.example",
+            "https://",
+            "",
+        ] {
+            let refused = identity(&format!("issuer = \"{bad}\"")).err();
+            assert!(matches!(refused, Some(ConfigError::Rule { rule: "identity.issuer is no issuer URL", .. })), "{bad}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn keys_live_for_a_day_or_more_and_overlap() {
+        let terms = |more| identity(more).unwrap().identity.unwrap().terms();
+        let hours =
+            |life: u64, overlap: u64| Terms { life: Duration::from_secs(3600 * life), overlap: Duration::from_secs(3600 * overlap) };
+        assert_eq!(terms(""), hours(30 * 24, 7 * 24));
+        assert_eq!(terms("key-life = \"4 days\""), hours(4 * 24, 24));
+        assert_eq!(terms("key-life = \"1 day\"\noverlap = \"12 hours\""), hours(24, 12));
+        for bad in ["key-life = \"23 hours\"", "key-life = \"367 days\"", "overlap = \"1 hour\"", "overlap = \"16 days\""] {
+            assert!(matches!(identity(bad), Err(ConfigError::Rule { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trust_domain_stands_once_and_none_is_our_own() {
+        let federated = |domain: &str| format!("[[identity.federated]]\ntrust-domain = \"{domain}\"\nbundle = \"b.json\"\n");
+        assert!(identity(&(federated("one.example") + &federated("two.example"))).is_ok());
+        for bad in [federated("acme.example"), federated("ACME.example"), federated("one.example") + &federated("one.example")] {
+            assert!(matches!(identity(&bad), Err(ConfigError::Rule { rule: "a trust domain twice under [identity]", .. })), "{bad}");
+        }
+        let many: String = (0..17).map(|number| federated(&format!("d{number}.example"))).collect();
+        assert!(identity(&many).is_err());
+        assert!(matches!(identity(&federated("one.example/a")), Err(ConfigError::Form(_))));
+    }
+
+    #[test]
+    fn an_authority_assigns_what_its_patterns_say_and_a_publisher_nothing() {
+        let key = PublicKey::from_bytes([2; 32]);
+        let signer = |kind: &str, identities: &str| {
+            let text = format!("[[{kind}]]\nkey = \"{key}\"\nnames = [\"*\"]\nidentities = {identities}\n");
+            Config::parse(&format!("{}{text}", sample(LOOPBACK, "")))
+        };
+        assert!(signer("authority", "[\"*\", \"inference/*\", \"inference/Llama_8b\"]").is_ok());
+        for bad in ["[\"\"]", "[\"/a\"]", "[\"a*\"]", "[\"a/../b\"]", "[\"spiffe://a/b\"]", "[\"a/\"]", "[\"/*\"]"] {
+            assert!(matches!(signer("authority", bad), Err(ConfigError::Rule { .. })), "{bad}");
+        }
+        assert!(matches!(signer("publisher", "[\"*\"]"), Err(ConfigError::Rule { rule: "identities of a publisher", .. })));
     }
 
     #[test]

@@ -6,9 +6,13 @@
 //! | `keys/identity.key` | can answer guests in this broker's name |
 //! | `keys/log.key` | can fork the audit log |
 //! | `keys/challenge.key` | can mint challenges; each still serves once |
+//! | `keys/issuer.key` | with `keys/issuer.json`: can be anybody in the trust domain ([`crate::identity`]) |
 //!
 //! The seeds are protected at rest; while the broker runs, its memory holds them.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::challenge::ChallengeKey;
@@ -137,7 +141,7 @@ pub fn key_path(data: &Path, kind: &str) -> PathBuf {
 }
 
 /// Reads one key file and unlocks it.
-fn read_key(path: &Path, kind: &str, unlock: &Unlock) -> Result<Zeroizing<[u8; 32]>, CustodyError> {
+pub(crate) fn read_key(path: &Path, kind: &str, unlock: &Unlock) -> Result<Zeroizing<[u8; 32]>, CustodyError> {
     let refuse = |error| CustodyError::Key { path: path.to_owned(), error };
     let file = KeyFile::parse(&Zeroizing::new(read(path)?)).map_err(refuse)?;
     file.open(kind, unlock).map_err(refuse)
@@ -169,6 +173,33 @@ pub fn read_token(data: &Path) -> Result<Zeroizing<String>, CustodyError> {
     let text = String::from_utf8(read(&path)?).map_err(|_| CustodyError::Read { path: path.clone(), error: "not UTF-8".to_owned() })?;
     let token = Zeroizing::new(Zeroizing::new(text).trim().to_owned());
     if token.len() < 32 { Err(CustodyError::Read { path, error: "shorter than 32 characters".to_owned() }) } else { Ok(token) }
+}
+
+/// A new file that only its owner can read.
+///
+/// # Errors
+/// The operating system's; in particular where there is one already.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A file that only its owner can read, in the place of the one that may be there: a crash leaves the old one or the new one, whole.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    drop(std::fs::remove_file(&beside));
+    write_private(&beside, bytes)?;
+    std::fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(folder) => std::fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CustodyError> {

@@ -7,19 +7,22 @@
 use std::sync::Arc;
 
 use attestation::{Anchors, ChainCache, Evidence, PreparedCollateral, SnpEvidence, TdxEvidence, VerifiedClaims};
-use policies::{Ask, Check, Decision, Permit, Verdict};
+use policies::{Ask, Audience, Check, Decision, Permit, Verdict};
 use protocol::admin::PolicyReference;
 use protocol::challenge::{ChallengeError, ChallengeKey};
+use protocol::documents::Kind;
 use protocol::hpke::RecipientKey;
-use protocol::ids::{DecisionId, Digest, NoRandomness, Nonce, Platform};
+use protocol::ids::{DecisionId, Digest, NoRandomness, Nonce, Platform, Role};
 use protocol::keys::PublicKey;
 use protocol::messages::{EvidenceMessage, Item, Purpose, ReceivedRequest, ReleaseRequest};
+use protocol::spiffe::Variables;
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 
 use crate::collateral::Leaves;
-use crate::documents::{ActiveDocuments, Record};
+use crate::documents::{ActiveDocuments, PolicyInForce, Record};
 use crate::guests::{Guests, HeldGuest};
+use crate::identity::{Assigned, Realm};
 
 /// What a decision stands on, besides the request and the time.
 pub struct Judge<'a> {
@@ -39,6 +42,8 @@ pub struct Judge<'a> {
     pub guests: &'a Guests,
     /// The documents in force.
     pub documents: &'a Arc<ActiveDocuments>,
+    /// Where guests are given identities; `None` where this broker gives none.
+    pub realm: Option<&'a Realm>,
 }
 
 /// What was decided about a verified guest's request. Only [`Judge::decide`] makes one; it is used up by being recorded.
@@ -66,18 +71,64 @@ pub struct Verdicts {
     pub(crate) items: Vec<ItemVerdict>,
 }
 
+impl Verdicts {
+    /// The last second at which anything that was asked for is permitted; `None`: nothing is.
+    #[must_use]
+    pub fn permitted_until(&self) -> Option<UnixTime> {
+        self.items.iter().filter_map(|item| item.permit.as_ref()).map(Permit::expires).max()
+    }
+}
+
 /// What was decided about one item.
 pub(crate) struct ItemVerdict {
     /// What was asked for, with the version that was found.
     pub(crate) item: Item,
-    /// The record, where there is one.
-    pub(crate) record: Option<Arc<Record>>,
+    /// What stands behind the name.
+    pub(crate) subject: Subject,
     /// The policy that decided, where one did.
     pub(crate) policy: Option<PolicyReference>,
     /// Every check that ran.
     pub(crate) checks: Vec<Check>,
     /// The permit, exactly where every check passed.
     pub(crate) permit: Option<Permit>,
+}
+
+/// What stands behind the name of an item.
+pub(crate) enum Subject {
+    /// Nothing that this broker knows.
+    Unknown,
+    /// A record.
+    Record(Arc<Record>),
+    /// The policy that gives an identity. What that consists of is drawn before it is recorded, and signed after: there exactly for a
+    /// permit to release.
+    Identity(Arc<PolicyInForce>, Option<Box<Assigned>>),
+}
+
+impl ItemVerdict {
+    /// The record, where there is one.
+    pub(crate) fn record(&self) -> Option<&Arc<Record>> {
+        match &self.subject {
+            Subject::Record(record) => Some(record),
+            Subject::Unknown | Subject::Identity(..) => None,
+        }
+    }
+
+    /// The authority whose policy decides about it.
+    pub(crate) fn authority(&self) -> Option<&PublicKey> {
+        match &self.subject {
+            Subject::Unknown => None,
+            Subject::Record(record) => Some(&record.statement.body().authority),
+            Subject::Identity(policy, _) => Some(policy.document.signer()),
+        }
+    }
+
+    /// The identity, where one is to be given.
+    pub(crate) fn assigned(&self) -> Option<&Assigned> {
+        match &self.subject {
+            Subject::Identity(_, assigned) => assigned.as_deref(),
+            Subject::Unknown | Subject::Record(_) => None,
+        }
+    }
 }
 
 impl Judge<'_> {
@@ -97,7 +148,11 @@ impl Judge<'_> {
         let guest = self.verify(body, challenge.nonce(), at)?;
         let claims = Arc::clone(guest.claims());
         // 3. Each item on its own.
-        let items = body.items.iter().map(|item| self.item(item, &claims, at)).collect();
+        let decide = |item: &Item| match item.kind {
+            Kind::Model | Kind::Credential => Ok(self.item(item, &claims, at)),
+            Kind::Identity => self.identity(item, body, &claims, at),
+        };
+        let items = body.items.iter().map(decide).collect::<Result<_, _>>()?;
         let verdicts = Verdicts {
             id: DecisionId::random()?,
             at,
@@ -161,12 +216,12 @@ impl Judge<'_> {
         let subject = format!("{} {}, {wanted}", item.kind.as_str(), item.name);
         let Some(record) = self.documents.record(item.kind, &item.name, item.version) else {
             let checks = vec![check("record-known", "a published record", format!("no {subject}"), Verdict::Failed)];
-            return ItemVerdict { item: item.clone(), record: None, policy: None, checks, permit: None };
+            return ItemVerdict { item: item.clone(), subject: Subject::Unknown, policy: None, checks, permit: None };
         };
         let statement = record.statement.body();
         let item = Item { version: Some(statement.version), ..item.clone() };
         let mut checks = vec![check("record-known", "a published record", format!("version {}", statement.version), Verdict::Passed)];
-        let revocation = self.documents.revocation(&statement.name, statement.version);
+        let revocation = self.documents.revocation(statement.kind, &statement.name, statement.version);
         let found = revocation.map_or_else(|| "not revoked".to_owned(), |entry| format!("revoked: {}", entry.reason));
         checks.push(check("record-revoked", "not revoked", found, passed(revocation.is_none())));
         let same_class = passed(statement.anchors == claims.anchors());
@@ -174,23 +229,132 @@ impl Judge<'_> {
         let Some(policy) = self.documents.policy(&statement.authority, &statement.policy) else {
             let expected = format!("policy {} by {}", statement.policy, statement.authority);
             checks.push(check("policy-present", &expected, "none in force".to_owned(), Verdict::Failed));
-            return ItemVerdict { item, record: Some(Arc::clone(record)), policy: None, checks, permit: None };
+            return ItemVerdict { item, subject: Subject::Record(Arc::clone(record)), policy: None, checks, permit: None };
         };
-        let document = &policy.document;
-        let reference =
-            PolicyReference { name: document.body().name.clone(), version: document.body().version, document: *document.digest() };
+        let reference = reference(policy);
         checks.push(check("policy-present", statement.policy.as_str(), format!("version {}", reference.version), Verdict::Passed));
-        let ask = Ask { record: *record.statement.digest(), documents: *self.documents.digest() };
+        let ask = Ask { record: *record.statement.digest(), publisher: *record.statement.signer(), documents: *self.documents.digest() };
+        let permit = self.ask_policy(policy, &ask, claims, at, &mut checks);
+        let permit = permit.filter(|_| all_passed(&checks));
+        ItemVerdict { item, subject: Subject::Record(Arc::clone(record)), policy: Some(reference), checks, permit }
+    }
+
+    /// Decides about an identity: one policy of this name gives one; it is not revoked; that policy says yes; the SPIFFE ID that it makes
+    /// is one that its authority may assign in this trust domain; and what is asked for with it is what the policy gives.
+    fn identity(&self, item: &Item, body: &ReleaseRequest, claims: &VerifiedClaims, at: UnixTime) -> Result<ItemVerdict, Rejection> {
+        // 1. There is one such policy in force, whoever signed it. Two are none: neither authority may speak for the other.
+        let giving: Vec<_> = self.documents.policies(&item.name).filter(|policy| policy.policy.identity().is_some()).collect();
+        let (Some((policy, rules)), Some(ask)) =
+            (giving.first().and_then(|policy| Some((*policy, policy.policy.identity()?))), &body.identity)
+        else {
+            let checks = vec![check("identity-unknown", "a policy with [identity]", format!("none named {}", item.name), Verdict::Failed)];
+            return Ok(ItemVerdict { item: item.clone(), subject: Subject::Unknown, policy: None, checks, permit: None });
+        };
+        if giving.len() > 1 {
+            let found = format!("{} by this name", giving.len());
+            let checks = vec![check("identity-ambiguous", "a policy of one authority", found, Verdict::Failed)];
+            return Ok(ItemVerdict { item: item.clone(), subject: Subject::Unknown, policy: None, checks, permit: None });
+        }
+        let (document, reference) = (&policy.document, reference(policy));
+        let mut checks =
+            vec![check("identity-unknown", "a policy with [identity]", format!("version {}", reference.version), Verdict::Passed)];
+        checks.push(check("identity-ambiguous", "a policy of one authority", document.signer().to_string(), Verdict::Passed));
+        // 2. Nobody who speaks for the name has revoked it.
+        let revocation = self.documents.revocation(Kind::Identity, &item.name, reference.version);
+        let found = revocation.map_or_else(|| "not revoked".to_owned(), |entry| format!("revoked: {}", entry.reason));
+        checks.push(check("identity-revoked", "not revoked", found, passed(revocation.is_none())));
+        // 3. The policy says yes to the guest.
+        let to_policy = Ask { record: *document.digest(), publisher: *document.signer(), documents: *self.documents.digest() };
+        let permit = self.ask_policy(policy, &to_policy, claims, at, &mut checks);
+        // 4. The SPIFFE ID is made of the policy's template and of what is proven, lies in this broker's trust domain, and is one that the
+        //    authority may assign.
+        let ours = self.realm.map_or_else(|| "none: [identity] is not configured".to_owned(), |realm| realm.trust_domain.to_string());
+        let found = rules.template().trust_domain();
+        checks.push(check(
+            "identity-trust-domain",
+            &ours,
+            found.to_string(),
+            passed(self.realm.is_some_and(|realm| realm.trust_domain == *found)),
+        ));
+        let variables = Variables {
+            workload: match &claims.transcript().role {
+                Role::WholeVm => None,
+                Role::Workload(name) => Some(name),
+            },
+            platform: claims.transcript().platform,
+            policy: &item.name,
+            anchors: claims.anchors(),
+        };
+        let id = rules.template().render(&variables);
+        let found = id.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+        checks.push(check("identity-template", &rules.template().to_string(), found, passed(id.is_ok())));
+        let assigns = match policy.assigns.as_slice() {
+            [] => "none: the authority has no identities to assign".to_owned(),
+            patterns => format!("one of {}", patterns.join(", ")),
+        };
+        let (found, covered) = match &id {
+            Ok(id) => (id.path().trim_start_matches('/').to_owned(), policy.assigns.iter().any(|pattern| id.is_covered_by(pattern))),
+            Err(_) => ("no SPIFFE ID".to_owned(), false),
+        };
+        checks.push(check("identity-path", &assigns, found, passed(covered)));
+        // 5. What is asked for with it: a certificate for a key that the guest has, tokens for audiences of the policy's lists.
+        let key = ask.x509.as_ref().map(|key| key.check(&self.installation, &body.request, &body.signing_key)).transpose();
+        let found = match &key {
+            Ok(None) => "no certificate asked for".to_owned(),
+            Ok(Some(_)) => "its possession is proven".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        checks.push(check("identity-key", "a P-256 key whose possession this request proves", found, passed(key.is_ok())));
+        for audience in &ask.jwt_audiences {
+            let given = match (rules.jwt_audience(audience), self.realm.and_then(|realm| realm.issuer.as_ref())) {
+                (Some(Audience::Federation), None) => Err("this broker has no issuer to federate with"),
+                (Some(_), _) => Ok(()),
+                (None, _) => Err("not one of the policy's"),
+            };
+            let found = given.map_or_else(|why| format!("{audience}: {why}"), |()| audience.clone());
+            checks.push(check("identity-audience", &rules.jwt_audiences_in_words(), found, passed(given.is_ok())));
+        }
+        if let Some(audience) = &ask.result_audience {
+            let given = passed(rules.gives_results_to(audience));
+            checks.push(check("identity-audience", &rules.result_audiences_in_words(), audience.clone(), given));
+        }
+        // 6. Only where all of that holds is anything drawn, and nothing is signed before it stands in the log.
+        let permit = permit.filter(|_| all_passed(&checks));
+        let assigned = match (&permit, id, key, body.purpose) {
+            (Some(_), Ok(id), Ok(key), Purpose::Release) => Some(Box::new(Assigned::draw(id, key, ask, rules)?)),
+            _ => None,
+        };
+        let subject = Subject::Identity(Arc::clone(policy), assigned);
+        Ok(ItemVerdict { item: item.clone(), subject, policy: Some(reference), checks, permit })
+    }
+
+    /// Asks a policy about the guest, and notes every check that it runs.
+    fn ask_policy(
+        &self,
+        policy: &PolicyInForce,
+        ask: &Ask,
+        claims: &VerifiedClaims,
+        at: UnixTime,
+        checks: &mut Vec<Check>,
+    ) -> Option<Permit> {
         // The calendar that counts is by the authority that signed the policy.
-        let calendar = policy.policy.calendar().and_then(|name| self.documents.calendar(document.signer(), name));
-        let (permit, ran) = match policy.policy.decide(claims, &ask, calendar.map(|calendar| &calendar.calendar), at) {
+        let calendar = policy.policy.calendar().and_then(|name| self.documents.calendar(policy.document.signer(), name));
+        let (permit, ran) = match policy.policy.decide(claims, ask, calendar.map(|calendar| &calendar.calendar), at) {
             Decision::Permit(permit, ran) => (Some(permit), ran),
             Decision::Denial(ran) => (None, ran),
         };
         checks.extend(ran);
-        let permit = permit.filter(|_| checks.iter().all(|check| check.verdict == Verdict::Passed));
-        ItemVerdict { item, record: Some(Arc::clone(record)), policy: Some(reference), checks, permit }
+        permit
     }
+}
+
+fn reference(policy: &PolicyInForce) -> PolicyReference {
+    let body = policy.document.body();
+    PolicyReference { name: body.name.clone(), version: body.version, document: *policy.document.digest() }
+}
+
+fn all_passed(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.verdict == Verdict::Passed)
 }
 
 fn check(code: &'static str, expected: &str, found: String, verdict: Verdict) -> Check {

@@ -4,21 +4,21 @@
 //! moment. Claims are never rebuilt from a token. A replica that does not hold a guest says `attest-again`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attestation::{Anchors, ChainCache, Evidence, PreparedCollateral, Rejection, VerifiedClaims};
+use moka::Expiry;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use protocol::encoding::Fields;
 use protocol::ids::Digest;
 use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 
-/// What is kept at most (bytes): some 8000 SNP guests of 8 KiB of evidence, or some 2000 TDX guests of 25 KiB, most of it their event logs.
-const CAPACITY: u64 = 128 * 1024 * 1024;
+/// What is kept at most (bytes). Where it is full, whoever asked longest ago makes room: some 16,000 SNP guests of 6 KiB of evidence, or some 4,500 TDX guests of 25 KiB, most of it their event logs.
+const CAPACITY: u64 = 256 * 1024 * 1024;
 /// What a guest takes beside its evidence and what was read out of that: keys, claims, the cache's own.
 const EACH: usize = 4 * 1024;
-/// How long one is kept at most, whatever its policy says: the longest attestation lifetime that a policy can give.
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What the platform signs of an SNP report (AMD 56860, table 23).
 const SNP_SIGNED: usize = 0x2A0;
 /// Header and TD report 1.0 of a version 4 quote (Intel TDX DCAP quoting library API, "TD Quote Format").
@@ -105,32 +105,68 @@ impl HeldGuest {
 }
 
 /// All guests that are kept, by the key that signs their requests.
-pub struct Guests(Cache<PublicKey, HeldGuest>);
+pub struct Guests(Cache<PublicKey, Kept>);
+
+#[derive(Clone)]
+struct Kept {
+    guest: HeldGuest,
+    /// Behind this second nothing is permitted to it any more without fresh evidence.
+    until: UnixTime,
+    /// How long that is from when it was kept.
+    life: Duration,
+}
+
+/// A guest is kept for as long as it can be permitted anything. One that attests again does so under a new key, and its old one goes
+/// by itself.
+struct WhileUseful;
+
+impl Expiry<PublicKey, Kept> for WhileUseful {
+    fn expire_after_create(&self, _: &PublicKey, kept: &Kept, _: Instant) -> Option<Duration> {
+        Some(kept.life)
+    }
+
+    fn expire_after_update(&self, _: &PublicKey, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.life)
+    }
+}
 
 impl Default for Guests {
     fn default() -> Self {
-        // What is read out of evidence, an event log's events above all, is about as large again.
-        let weight = |_: &PublicKey, guest: &HeldGuest| u32::try_from(EACH + 2 * size(&guest.evidence)).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(LONGEST).build())
+        Self::holding(CAPACITY)
     }
 }
 
 impl Guests {
+    /// With room for so many bytes. The newest is always taken in: by how often a key was asked for, which is how this cache decides
+    /// otherwise, a guest that attested just now would never be worth the place of another.
+    fn holding(capacity: u64) -> Self {
+        // What is read out of evidence, an event log's events above all, is about as large again.
+        let weight = |_: &PublicKey, kept: &Kept| u32::try_from(EACH + 2 * size(&kept.guest.evidence)).unwrap_or(u32::MAX);
+        let cache = Cache::builder().max_capacity(capacity).weigher(weight).eviction_policy(EvictionPolicy::lru());
+        Self(cache.expire_after(WhileUseful).build())
+    }
+
     /// The guest that signs with `key`.
     #[must_use]
     pub fn find(&self, key: &PublicKey) -> Option<HeldGuest> {
-        self.0.get(key)
+        self.0.get(key).map(|kept| kept.guest)
     }
 
-    /// Keeps a guest.
-    pub fn keep(&self, guest: HeldGuest) {
-        self.0.insert(guest.claims.transcript().signing_key, guest);
+    /// Keeps a guest to which something is permitted until `until`, now being `at`.
+    pub fn keep(&self, guest: HeldGuest, until: UnixTime, at: UnixTime) {
+        let key = guest.claims.transcript().signing_key;
+        let until = self.0.get(&key).map_or(until, |kept| kept.until.max(until));
+        self.0.insert(key, Kept { guest, until, life: until.since(at) });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use attestation::{SnpEvidence, TdxEvidence};
+    use attestation::{Collateral, NoCache, ProductLine, SnpEvidence, TdxEvidence, verify};
+    use protocol::hpke::RecipientSecret;
+    use protocol::ids::{Nonce, Platform, Role};
+    use protocol::transcript::Transcript;
+    use testbed::snp::{GuestShape, Leaf, Line, SoftGuest, SoftPlatform};
     use testbed::tdx::{SoftTdx, TdReportKind, TdShape};
 
     use super::*;
@@ -167,5 +203,62 @@ mod tests {
         for quote in [vec![], vec![4], vec![4, 0], vec![5; 54], vec![5, 0]] {
             assert_eq!(signed(&Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: None })), quote);
         }
+    }
+
+    /// 2026-11-23: within the soft platform's window.
+    const AT: UnixTime = UnixTime::from_seconds(1_795_392_000);
+
+    /// A verified guest that signs with the key of this number.
+    fn held(guest: &SoftGuest, number: u8) -> HeldGuest {
+        let transcript = Transcript {
+            platform: Platform::SevSnp,
+            installation: PublicKey::from_bytes([1; 32]),
+            nonce: Nonce::from([2; 32]),
+            hpke_key: RecipientSecret::from_seed(&[3; 32]).unwrap().public().clone(),
+            signing_key: PublicKey::from_bytes([number; 32]),
+            role: Role::WholeVm,
+            configuration: Digest::from([5; 32]),
+            gpu_evidence: None,
+            event_log: None,
+        };
+        let report = guest.attest(&transcript.report_data()).report;
+        let anchors = Anchors::test(vec![(ProductLine::Milan, guest.platform.ark_der())]).unwrap();
+        let evidence = Evidence::Snp(SnpEvidence { report, certificates: guest.platform.certificates(Leaf::Vcek), crls: Vec::new() });
+        let collateral = PreparedCollateral::prepare(Collateral::default(), &anchors);
+        let claims = verify(&evidence, &collateral, &anchors, &transcript, &NoCache, AT).unwrap();
+        HeldGuest::new(evidence, claims)
+    }
+
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn a_guest_is_kept_for_as_long_as_anything_can_be_permitted_to_it() {
+        let guest = SoftPlatform::new(Line::Milan).guest(GuestShape::default());
+        let guests = Guests::default();
+        guests.keep(held(&guest, 1), AT.plus(Duration::from_secs(3600)), AT);
+        guests.keep(held(&guest, 2), AT, AT);
+        assert!(guests.find(&key(1)).is_some());
+        assert!(guests.find(&key(2)).is_none(), "its last second is over");
+        // What is permitted for a shorter time does not shorten what was permitted before.
+        guests.keep(held(&guest, 1), AT, AT);
+        assert!(guests.find(&key(1)).is_some());
+    }
+
+    #[test]
+    fn whoever_attested_last_is_kept_where_there_is_no_room_for_all() {
+        let guest = SoftPlatform::new(Line::Milan).guest(GuestShape::default());
+        let each = u64::try_from(EACH + 2 * size(held(&guest, 0).evidence())).unwrap();
+        let guests = Guests::holding(4 * each);
+        for number in 1..=20 {
+            guests.keep(held(&guest, number), AT.plus(Duration::from_secs(3600)), AT);
+            // The others are asked for all the time, this one never was.
+            (1..number).for_each(|other| drop(guests.find(&key(other))));
+            guests.0.run_pending_tasks();
+            assert!(guests.find(&key(number)).is_some(), "{number}");
+        }
+        let kept = (1..=20).filter(|number| guests.find(&key(*number)).is_some()).count();
+        assert_eq!(kept, 4);
     }
 }

@@ -1,8 +1,7 @@
 //! `portcullis-broker init`: a data folder with keys, an empty store, the log's first entry, and a configuration to begin with.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use protocol::log::Origin;
 use protocol::time::UnixTime;
 use zeroize::Zeroizing;
 
-use crate::custody::{CustodyError, Installation, TestAnchor, key_path};
+use crate::custody::{CustodyError, Installation, TestAnchor, key_path, replace_private, write_private};
 use crate::ledger::{Identity, Ledger, RecordError};
 use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
@@ -85,6 +84,7 @@ pub async fn init(plan: Plan) -> Result<Initialised, InitError> {
     write("log", &log.public().to_string(), &*log.seed()?)?;
     write("sealing", &to_base64(sealing.public().as_bytes()), sealing.seed())?;
     write("challenge", "", &Zeroizing::new(random_bytes()?))?;
+    write("issuer", "", &Zeroizing::new(random_bytes()?))?;
     private_file(&data.join("admin.token"), format!("{}\n", to_base64(&random_bytes::<32>()?)).as_bytes())?;
 
     let root = match &plan.root {
@@ -131,10 +131,7 @@ pub fn install_certificates(data: &Path, signed: Vec<SignedDocument>, at: UnixTi
     }
     installation.certificates.extend(signed.into_iter().filter(|new| !installation.certificates.contains(new)).collect::<Vec<_>>());
     let path = Installation::path(data);
-    let beside = path.with_extension("json.new");
-    drop(std::fs::remove_file(&beside));
-    private_file(&beside, &json(&installation)?)?;
-    std::fs::rename(&beside, &path).map_err(|error| InitError::Write { path, error: error.to_string() })?;
+    replace_private(&path, &json(&installation)?).map_err(|error| InitError::Write { path, error: error.to_string() })?;
     Ok(installation)
 }
 
@@ -191,7 +188,14 @@ fn sample_config(installation: &Installation) -> String {
          # Who may put which policies, and revoke which records.\n\
          # [[authority]]\n\
          # key = \"ed25519:...\"\n\
-         # names = [\"*\"]\n\
+         # names = [\"acme/*\"]\n\
+         # identities = [\"inference/*\"]\n\
+         \n\
+         # The trust domain in which guests are given identities, by policies with an [identity] table. Its keys are made at the first\n\
+         # start; the domain belongs to them for good.\n\
+         # [identity]\n\
+         # trust-domain = \"acme.example\"\n\
+         # issuer = \"https://id.acme.example\"\n\
          \n\
          # Certificates and revocation lists of the processor vendors: carried here by hand, or fetched. Nobody is asked unless\n\
          # an upstream is named: \"vendor\", or the URL of a mirror.\n\
@@ -218,11 +222,8 @@ fn folder(path: &Path) -> Result<(), InitError> {
     made.map_err(|error| InitError::Write { path: path.to_owned(), error: error.to_string() })
 }
 
-/// A new file that only its owner can read.
 fn private_file(path: &Path, bytes: &[u8]) -> Result<(), InitError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.map_err(|error| InitError::Write { path: path.to_owned(), error: error.to_string() })
+    write_private(path, bytes).map_err(|error| InitError::Write { path: path.to_owned(), error: error.to_string() })
 }
 
 /// Why an installation cannot be initialised.

@@ -17,6 +17,7 @@
 //! | [`documents`] | records, policies, revocations in force |
 //! | [`store`] | what outlives the process |
 //! | [`custody`] | the broker's keys |
+//! | [`identity`] | the trust domain's issuer: its keys, and what it signs |
 //! | [`server`] | HTTP |
 //! | [`collateral`], [`feed`] | the vendors' collateral: what is there, and how more comes |
 //! | [`guests`], [`chains`], [`rejections`], [`metrics`] | what it keeps in memory |
@@ -33,6 +34,7 @@ pub mod decision;
 pub mod documents;
 pub mod feed;
 pub mod guests;
+pub mod identity;
 pub mod init;
 pub mod ledger;
 pub mod metrics;

@@ -59,7 +59,7 @@ impl Metrics {
         Self { registry, decisions, seconds, log_entries, documents, pieces, expiry }
     }
 
-    /// Counts an outcome: `granted`, `permitted`, `refused` or `rejected`, with the first reason where there is one.
+    /// Counts an outcome: `granted`, `identified`, `permitted`, `refused` or `rejected`, with the first reason where there is one.
     pub fn count(&self, outcome: &'static str, reason: &'static str) {
         self.decisions.get_or_create(&Reason { outcome, reason }).inc();
     }

@@ -1,15 +1,17 @@
 //! Releasing: the one function that sees a secret in the clear on its way to a guest. It takes a decision that stands in the
-//! audit log, rechecks each permit, unwraps, and seals the whole answer to the attested key.
+//! audit log, rechecks each permit, unwraps or signs, and seals the whole answer to the attested key.
 
-use policies::{Permit, Verdict};
+use attestation::VerifiedClaims;
+use policies::{Check, Permit, Verdict};
 use protocol::envelope::{self, EnvelopeError};
 use protocol::hpke::RecipientKey;
-use protocol::messages::{AnswerError, ItemOutcome, Outcome, Purpose, Reason, ReleaseAnswer, Secret};
+use protocol::messages::{AnswerError, Item, ItemOutcome, Outcome, Purpose, Reason, ReleaseAnswer, Secret};
 use protocol::time::UnixTime;
 
 use crate::custody::Keys;
-use crate::decision::ItemVerdict;
+use crate::decision::{ItemVerdict, Subject};
 use crate::documents::Record;
+use crate::identity::{Assigned, Issuer, Known};
 use crate::ledger::Recorded;
 
 /// A whole answer, sealed to the guest and signed.
@@ -27,27 +29,64 @@ impl SealedGrant {
 ///
 /// # Errors
 /// [`AnswerError`] where the guest's key cannot be sealed to.
-pub fn release(recorded: Recorded, keys: &Keys, at: UnixTime) -> Result<SealedGrant, AnswerError> {
+pub fn release(recorded: Recorded, keys: &Keys, issuer: Option<&Issuer>, at: UnixTime) -> Result<SealedGrant, AnswerError> {
     let Recorded { verdicts, receipt } = recorded;
-    let (purpose, guest) = (verdicts.purpose, verdicts.guest);
-    let items = verdicts.items.into_iter().map(|verdict| outcome(verdict, purpose, &guest, keys, at)).collect();
+    let with = With { purpose: verdicts.purpose, guest: &verdicts.guest, claims: &verdicts.claims, keys, issuer, at };
+    let items = verdicts.items.into_iter().map(|verdict| with.outcome(verdict)).collect();
     let outcome = Outcome { decision: verdicts.id, at: verdicts.at, items, receipt };
-    ReleaseAnswer::write(&outcome, verdicts.request, &guest, &keys.identity, &keys.identity_certificate).map(SealedGrant)
+    ReleaseAnswer::write(&outcome, verdicts.request, &verdicts.guest, &keys.identity, &keys.identity_certificate).map(SealedGrant)
 }
 
-fn outcome(verdict: ItemVerdict, purpose: Purpose, guest: &RecipientKey, keys: &Keys, at: UnixTime) -> ItemOutcome {
-    let ItemVerdict { item, record, checks, permit, .. } = verdict;
-    let (Some(permit), Some(record)) = (permit, record) else {
-        let failed = checks.into_iter().filter(|check| check.verdict == Verdict::Failed);
-        return ItemOutcome::Refused { item, reasons: failed.map(|check| reason(check.code, check.found)).collect() };
-    };
-    if let Err(reason) = still_holds(&permit, &record, guest, at) {
-        return ItemOutcome::Refused { item, reasons: vec![reason] };
+/// What every item of an answer is released with.
+struct With<'a> {
+    purpose: Purpose,
+    guest: &'a RecipientKey,
+    claims: &'a VerifiedClaims,
+    keys: &'a Keys,
+    issuer: Option<&'a Issuer>,
+    at: UnixTime,
+}
+
+impl With<'_> {
+    fn outcome(&self, verdict: ItemVerdict) -> ItemOutcome {
+        let ItemVerdict { item, subject, checks, permit, .. } = verdict;
+        let (permit, subject) = match (permit, subject) {
+            (Some(permit), subject @ (Subject::Record(_) | Subject::Identity(..))) => (permit, subject),
+            _ => {
+                let failed = checks.into_iter().filter(|check| check.verdict == Verdict::Failed);
+                return ItemOutcome::Refused { item, reasons: failed.map(|check| reason(check.code, check.found)).collect() };
+            }
+        };
+        if let Err(reason) = still_holds(&permit, &subject, self.guest, self.at) {
+            return ItemOutcome::Refused { item, reasons: vec![reason] };
+        }
+        let expires = permit.expires();
+        match subject {
+            _ if self.purpose == Purpose::Check => ItemOutcome::Permitted { item, expires },
+            Subject::Record(record) => granted(item, &record, expires, self.keys),
+            Subject::Identity(_, Some(assigned)) => self.identified(item, &assigned, &checks, expires),
+            Subject::Identity(_, None) | Subject::Unknown => not_issued(item),
+        }
     }
-    let expires = permit.expires();
-    if purpose == Purpose::Check {
-        return ItemOutcome::Permitted { item, expires };
+
+    /// Signs an identity. Its serial number and token ids stand in the log already; where the issuer fails, none of them was used.
+    fn identified(&self, item: Item, assigned: &Assigned, checks: &[Check], expires: UnixTime) -> ItemOutcome {
+        let Some(issuer) = self.issuer else { return not_issued(item) };
+        match issuer.issue(item.clone(), assigned, Known { claims: self.claims, checks }, expires, self.at) {
+            Ok(identified) => ItemOutcome::Identified(Box::new(identified)),
+            Err(error) => {
+                tracing::error!(item = %item.name, %error, "a permitted identity could not be signed");
+                not_issued(item)
+            }
+        }
     }
+}
+
+fn not_issued(item: Item) -> ItemOutcome {
+    ItemOutcome::Refused { item, reasons: vec![reason("identity-not-issued", "the issuer did not sign".to_owned())] }
+}
+
+fn granted(item: Item, record: &Record, expires: UnixTime, keys: &Keys) -> ItemOutcome {
     match envelope::unwrap(&record.envelope, &record.statement, &keys.sealing) {
         Ok(secret) => ItemOutcome::Granted {
             item,
@@ -65,9 +104,14 @@ fn outcome(verdict: ItemVerdict, purpose: Purpose, guest: &RecipientKey, keys: &
     }
 }
 
-/// The permit is for this record, this guest, and now. It came this far through our own hands: a mismatch is a bug of ours.
-fn still_holds(permit: &Permit, record: &Record, guest: &RecipientKey, at: UnixTime) -> Result<(), Reason> {
-    if permit.record() != record.statement.digest() || permit.guest_key() != guest {
+/// The permit is for this record or policy, this guest, and now. It came this far through our own hands: a mismatch is a bug of ours.
+fn still_holds(permit: &Permit, subject: &Subject, guest: &RecipientKey, at: UnixTime) -> Result<(), Reason> {
+    let document = match subject {
+        Subject::Record(record) => Some(record.statement.digest()),
+        Subject::Identity(policy, _) => Some(policy.document.digest()),
+        Subject::Unknown => None,
+    };
+    if Some(permit.record()) != document || permit.guest_key() != guest {
         return Err(reason("permit-mismatch", "another record or guest".to_owned()));
     }
     let expires = permit.expires();
@@ -92,6 +136,15 @@ pub fn hint(code: &str) -> &'static str {
     match code {
         "record-known" => "publish the record first, or ask for a name and version that `portcullis list` shows",
         "record-revoked" => "an authority revoked it; ask for another version, or ask whoever revoked it",
+        "identity-unknown" => "ask by the name of a policy that is in force and has an [identity] table",
+        "identity-ambiguous" => "let one authority alone put a policy of this name with an [identity] table",
+        "identity-revoked" => "an authority revoked it; put a newer version of the policy, or ask whoever revoked it",
+        "identity-trust-domain" => "the policy's `spiffe-id` and the broker's `identity.trust-domain` must name the same trust domain",
+        "identity-template" => "the policy's `spiffe-id` needs a value that this guest has not, or one without a slash",
+        "identity-path" => "let the operator give the policy's authority this path: `identities` of its [[authority]]",
+        "identity-key" => "prove possession of a P-256 key in this very request, signed by the attested key",
+        "identity-audience" => "ask for an audience that the policy lists; for federation the broker needs `identity.issuer`",
+        "identity-not-issued" => "the broker's log says why its issuer did not sign; ask again",
         "anchor-class" => "records of class vendor are released under the vendors' roots only",
         "policy-present" => "put the policy that the record names, signed by the authority that it names",
         "permit-expired" => "attest again",

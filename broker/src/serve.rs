@@ -17,13 +17,16 @@ use crate::config::{Config, ConfigError};
 use crate::custody::{CustodyError, Installation, Keys, read_token, unlock};
 use crate::documents::Trust;
 use crate::feed::{self, Feed};
+use crate::identity::federation::Looked;
+use crate::identity::{Issuer, IssuerError};
 use crate::init::{InitError, anchors, store_path};
 use crate::ledger::{Identity, Ledger, OpenError, RecordError};
 use crate::server::{Broker, Parts, listen, router};
+use crate::sightings::Sightings;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 
-/// How often rejections are summed up in the log, and the collateral folder is looked at.
+/// How often rejections are summed up in the log, the collateral folder and foreign bundles are looked at, and keys are rotated.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// Reads a configuration and everything that it names, and opens nothing that would change.
@@ -37,7 +40,10 @@ pub fn check(path: &Path) -> Result<Installation, ServeError> {
     anchors(&installation)?;
     Keys::open(&config.data, &installation, &unlock(&config.unlock)?, clock::now())?;
     read_token(&config.data)?;
-    CollateralFolder::open(config.collateral.folder.clone()).map_err(ServeError::Collateral)?;
+    if let Some(identity) = &config.identity {
+        Issuer::check(identity, &config.data, &installation, &unlock(&config.unlock)?)?;
+    }
+    CollateralFolder::open(config.collateral.folder.clone(), clock::now()).map_err(ServeError::Collateral)?;
     feed::check(&config.collateral.feed()).map_err(ServeError::Collateral)?;
     if let Some(tls) = &config.listen.tls {
         listen::acceptor(tls).map_err(ServeError::Tls)?;
@@ -66,11 +72,13 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     let kept = kept_checkpoint(&config.data);
     let ledger = Ledger::open(Arc::clone(&store), log_key, identity, &trust, read_checkpoint(&kept)?.as_deref()).await?;
     ledger.note(Event::Started { version: env!("CARGO_PKG_VERSION").to_owned() }).await?;
+    let issuer = issuer(&config, &installation, &ledger).await?;
     let anchors = Arc::new(anchors(&installation)?);
     let of = &config.collateral;
     let collateral = CollateralHouse::open(of.folder.clone(), of.vendors(), Arc::clone(&anchors), Arc::clone(&store), clock::now()).await;
     let collateral = Arc::new(collateral.map_err(ServeError::Collateral)?);
     let feed = Arc::new(Feed::new(&of.feed(), Arc::clone(&collateral)).map_err(ServeError::Collateral)?);
+    let sightings = Sightings::new(store.sightings().await?, clock::now());
     let broker = Arc::new(Broker::new(Parts {
         keys,
         installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
@@ -80,6 +88,8 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
         trust,
         ledger,
         store,
+        sightings,
+        issuer,
         limits: config.limits.clone(),
         token: read_token(&config.data)?,
     }));
@@ -110,6 +120,27 @@ pub async fn serve(path: &Path) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// The issuer of identities, with keys that sign, where the configuration has one.
+async fn issuer(config: &Config, installation: &Installation, ledger: &Ledger) -> Result<Option<Arc<Issuer>>, ServeError> {
+    let Some(identity) = &config.identity else { return Ok(None) };
+    let issuer = Issuer::open(identity, &config.data, installation, &unlock(&config.unlock)?)?;
+    issuer.rotate(ledger, clock::now()).await?;
+    tell_of_federation(issuer.refresh_federation(ledger, clock::now()).await);
+    let realm = issuer.realm();
+    tracing::info!(trust_domain = %realm.trust_domain, issuer = realm.issuer.as_deref().unwrap_or("none"), "identities are given");
+    Ok(Some(Arc::new(issuer)))
+}
+
+/// One line for each file of a foreign trust domain that was taken or refused.
+fn tell_of_federation(looked: Vec<Looked>) {
+    for (trust_domain, outcome) in looked {
+        match outcome {
+            Ok(sequence) => tracing::info!(%trust_domain, sequence, "the bundle of a federated trust domain is in use"),
+            Err(error) => tracing::error!(%trust_domain, code = error.code(), %error, "the bundle of a federated trust domain is refused"),
+        }
+    }
+}
+
 /// What the broker is, once, at start. The last line is what a supervisor or a test waits for.
 fn announce(installation: &Installation, url: &str, broker: &Broker) {
     let anchors = installation.anchors.as_str();
@@ -128,7 +159,16 @@ async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, warn_before: Duration,
         broker.collateral.refresh(clock::now()).await;
         warn_of_expiry(&broker, warn_before);
         broker.forget_quiet_clients();
+        if let Some(issuer) = &broker.issuer {
+            if let Err(error) = issuer.rotate(&broker.ledger, clock::now()).await {
+                tracing::error!(%error, "the issuer's keys could not be rotated; those in use go on, and it is tried again");
+            }
+            tell_of_federation(issuer.refresh_federation(&broker.ledger, clock::now()).await);
+        }
         sum_up_rejections(&broker).await;
+        if let Err(error) = broker.sightings.write(&*broker.store).await {
+            tracing::error!(%error, "which platforms were seen lately could not be written; it is tried again");
+        }
         if let Err(error) = keep_checkpoint(&kept, &broker.ledger.published().checkpoint) {
             tracing::error!(%error, file = %kept.display(), "the checkpoint beside the store could not be written");
         }
@@ -234,6 +274,9 @@ pub enum ServeError {
     /// The collateral.
     #[error("{0}")]
     Collateral(String),
+    /// The issuer of identities.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// TLS material.
     #[error("{0}")]
     Tls(String),

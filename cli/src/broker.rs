@@ -10,10 +10,12 @@ use protocol::envelope::RecordFile;
 use protocol::ids::{DecisionId, Name};
 use protocol::log::tiles::TilePath;
 use protocol::messages::{InstallationAnswer, Problem};
+use protocol::spiffe::published::PublishedAnswer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use crate::documents::Named;
 use crate::failure::Failure;
 use crate::files::{self, FileError};
 
@@ -116,6 +118,11 @@ impl Broker {
         self.get("/v1/installation")
     }
 
+    /// What its issuer of identities publishes.
+    pub(crate) fn published_identity(&self) -> Result<PublishedAnswer, BrokerError> {
+        self.get("/v1/identity")
+    }
+
     pub(crate) fn put_record(&self, record: &RecordFile) -> Result<Accepted, BrokerError> {
         self.put("/v1/records", record)
     }
@@ -124,12 +131,12 @@ impl Broker {
         self.get("/v1/records")
     }
 
-    pub(crate) fn put_policy(&self, policy: &SignedDocument) -> Result<Accepted, BrokerError> {
-        self.put("/v1/policies", policy)
+    pub(crate) fn put_document<B: Named>(&self, document: &SignedDocument) -> Result<Accepted, BrokerError> {
+        self.put(B::PATH, document)
     }
 
-    pub(crate) fn policy(&self, name: &Name) -> Result<SignedDocument, BrokerError> {
-        self.get(&format!("/v1/policies/{name}"))
+    pub(crate) fn document<B: Named>(&self, name: &Name) -> Result<SignedDocument, BrokerError> {
+        self.get(&format!("{}/{name}", B::PATH))
     }
 
     pub(crate) fn put_revocations(&self, revocations: &SignedDocument) -> Result<Accepted, BrokerError> {
@@ -139,14 +146,6 @@ impl Broker {
     /// The current lists, one an authority.
     pub(crate) fn revocations(&self) -> Result<Vec<SignedDocument>, BrokerError> {
         self.get("/v1/revocations")
-    }
-
-    pub(crate) fn put_calendar(&self, calendar: &SignedDocument) -> Result<Accepted, BrokerError> {
-        self.put("/v1/tcb-baselines", calendar)
-    }
-
-    pub(crate) fn calendar(&self, name: &Name) -> Result<SignedDocument, BrokerError> {
-        self.get(&format!("/v1/tcb-baselines/{name}"))
     }
 
     pub(crate) fn decision(&self, id: &DecisionId) -> Result<Explanation, BrokerError> {

@@ -4,19 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use protocol::documents::{TcbBaseline, TcbBaselinesBody};
-use protocol::dsse::{Body as _, DocumentError, SignedDocument};
+use protocol::dsse::Body as _;
 use protocol::ids::{Name, Version};
 use protocol::keys::PublicKey;
 use protocol::limits;
 use serde_json::json;
 
-use crate::broker::AdminArguments;
-use crate::console::{Console, Tone};
+use crate::console::Console;
+use crate::documents::{GetArguments, Named, PutArguments};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::files;
-use crate::installation::RootArgument;
-use crate::keys::{self, KeyKind, UnlockArguments};
-use crate::records::{Form, print_accepted};
+use crate::files::{self, FileError};
 
 /// Check, put and get TCB calendars
 #[derive(Subcommand)]
@@ -36,6 +33,19 @@ impl CalendarCommand {
     }
 }
 
+impl Named for TcbBaselinesBody {
+    const WHAT: &'static str = "calendar";
+    const PATH: &'static str = "/v1/tcb-baselines";
+
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn version(&self) -> Version {
+        self.version
+    }
+}
+
 /// Check that a file holds TCB baselines
 ///
 /// The file is a JSON list, by line (milan, genoa, turin) and in each line by date; each baseline raises the one before:
@@ -52,26 +62,48 @@ pub(crate) struct Check {
 
 impl Check {
     fn run(self, console: &mut Console<'_>) -> Outcome {
-        // Its rules read nothing of who it is for.
-        let body = TcbBaselinesBody {
-            installation: PublicKey::from_bytes([0; 32]),
-            name: "check".parse().map_err(Failure::failed)?,
-            version: Version::FIRST,
-            baselines: read(&self.file)?,
-        };
-        body.check().map_err(|why| refused(&self.file, why))?;
+        let body = read(&self.file, &NOBODY, "check".parse().map_err(Failure::failed)?, Version::FIRST)?;
         console.fields("", [("calendar", self.file.display().to_string()), ("baselines", body.baselines.len().to_string())]);
         Ok(Exit::Done)
     }
 }
 
-fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::failed(format_args!("{}: {why}", path.display())).hint("`portcullis calendar check --help` shows the form")
+/// For a file that nobody is about to sign: the rules of baselines read nothing of who they are for.
+pub(crate) const NOBODY: PublicKey = PublicKey::from_bytes([0; 32]);
+
+/// Why a file holds no baselines.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CalendarError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is another JSON, or none; or it breaks a rule.
+    #[error("{path}: {why}", path = path.display())]
+    Baselines {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
-fn read(path: &Path) -> Result<Vec<TcbBaseline>, Failure> {
+impl From<CalendarError> for Failure {
+    fn from(error: CalendarError) -> Self {
+        match error {
+            CalendarError::File(error) => error.into(),
+            CalendarError::Baselines { .. } => Self::failed(error).hint("`portcullis calendar check --help` shows the form"),
+        }
+    }
+}
+
+/// The baselines in a file, whose rules hold, as a calendar of this name.
+pub(crate) fn read(path: &Path, installation: &PublicKey, name: Name, version: Version) -> Result<TcbBaselinesBody, CalendarError> {
+    let refused = |why: String| CalendarError::Baselines { path: path.to_owned(), why };
     let text = files::read_text(path, "TCB baselines", limits::DOCUMENT)?;
-    serde_json::from_str(&text).map_err(|error| refused(path, error))
+    let baselines = serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    let body = TcbBaselinesBody { installation: *installation, name, version, baselines };
+    body.check().map_err(|why| refused(why.to_owned()))?;
+    Ok(body)
 }
 
 /// Sign TCB baselines and put them to a broker
@@ -86,42 +118,14 @@ pub(crate) struct Put {
     /// The baselines (JSON)
     file: PathBuf,
 
-    /// The calendar's name: what policies refer to
-    #[arg(long, value_name = "NAME")]
-    name: Name,
-
-    /// The version: a whole number that only grows
-    #[arg(long, value_name = "N")]
-    version: Version,
-
-    /// The authority's secret key
-    #[arg(long, value_name = "FILE")]
-    authority_key: PathBuf,
-
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
-    pinned: RootArgument,
-
-    #[command(flatten)]
-    unlock: UnlockArguments,
-
-    #[command(flatten)]
-    admin: AdminArguments,
+    put: PutArguments,
 }
 
 impl Put {
     fn run(self, console: &mut Console<'_>) -> Outcome {
-        let baselines = read(&self.file)?;
-        let body = TcbBaselinesBody { installation: self.pinned.root, name: self.name, version: self.version, baselines };
-        body.check().map_err(|why| refused(&self.file, why))?;
-        let key = keys::signing_key(&self.authority_key, KeyKind::Authority, &self.unlock)?;
-        let signed = SignedDocument::sign(&body, &key).map_err(Failure::failed)?;
-        let accepted = self.admin.connect()?.put_calendar(&signed)?;
-        print_accepted("calendar", &accepted, Form::of(self.json), console);
-        Ok(Exit::Done)
+        let Self { file, put } = self;
+        put.put(|root, name, version| Ok(read(&file, &root, name, version)?), console)
     }
 }
 
@@ -135,106 +139,36 @@ Examples:
     portcullis calendar get amd --authority authority.pub --broker https://broker.example.com --token-file token
     portcullis calendar get amd --baselines --broker https://broker.example.com --token-file token > amd.json")]
 pub(crate) struct Get {
-    /// The calendar's name
-    name: Name,
-
-    /// The authority that must have signed it: `ed25519:…` or a .pub file
-    #[arg(long, value_name = "KEY", value_parser = keys::public_key)]
-    authority: Option<PublicKey>,
-
     /// Print the baselines alone
     #[arg(long, conflicts_with = "json")]
     baselines: bool,
 
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
-    admin: AdminArguments,
+    get: GetArguments,
 }
 
 impl Get {
     fn run(self, console: &mut Console<'_>) -> Outcome {
-        let signed = self.admin.connect()?.calendar(&self.name)?;
-        let body = receive(&signed, self.authority)?;
-        if body.name != self.name {
-            return Err(Failure::failed(format_args!("the broker answered with calendar {}, not {}", body.name, self.name)));
-        }
-        if self.authority.is_none() && (self.baselines || self.json) {
-            console.warning("the signature is not checked; give --authority");
-        }
+        let received = self.get.get::<TcbBaselinesBody>()?;
+        let TcbBaselinesBody { name, version, baselines, .. } = &received.body;
         if self.baselines {
-            console.json(&body.baselines);
-        } else if self.json {
-            let TcbBaselinesBody { name, version, baselines, .. } = &body;
-            let digest = signed.digest();
-            let authority = self.authority;
+            received.warn(console);
+            console.json(baselines);
+        } else if self.get.json {
+            received.warn(console);
+            let (digest, authority) = (received.signed.digest(), received.signer);
             console.json(&json!({ "name": name, "version": version, "document": digest, "authority": authority, "baselines": baselines }));
         } else {
-            print(&body, &signed, self.authority, console);
+            received.print(console);
+            baselines.iter().for_each(|baseline| print(baseline, console));
         }
         Ok(Exit::Done)
     }
 }
 
-/// Reads the body; checks the signature where an authority is named.
-fn receive(signed: &SignedDocument, authority: Option<PublicKey>) -> Result<TcbBaselinesBody, Failure> {
-    let Some(authority) = authority else {
-        return serde_json::from_slice(&signed.payload)
-            .map_err(|error| Failure::failed(format_args!("the answer is not a TCB calendar: {error}")));
-    };
-    let document = signed.authenticate::<TcbBaselinesBody>(&[authority]).map_err(|error| match error {
-        DocumentError::UnknownSigner { .. } => Failure::failed(format_args!("the calendar is not signed by {authority}")),
-        other => Failure::failed(other),
-    })?;
-    Ok(document.body().clone())
-}
-
-fn print(body: &TcbBaselinesBody, signed: &SignedDocument, authority: Option<PublicKey>, console: &mut Console<'_>) {
-    let [signature] = &signed.signatures;
-    let signer = match authority {
-        Some(authority) => format!("{} by {authority}", console.paint(Tone::Good, "verified")),
-        None => format!("{}: key id {}; give --authority", console.paint(Tone::Warning, "not checked"), signature.keyid),
-    };
-    let fields =
-        [("calendar", format!("{} version {}", body.name, body.version)), ("document", signed.digest().to_string()), ("signature", signer)];
-    console.fields("", fields);
-    console.line("");
-    for baseline in &body.baselines {
-        let TcbBaseline { product, published, fmc, bootloader, tee, snp, microcode } = baseline;
-        let fmc = fmc.map_or_else(String::new, |fmc| format!("fmc {fmc} "));
-        let product = product.as_str();
-        console.line(format!("{product:<6} {published}  {fmc}bootloader {bootloader} tee {tee} snp {snp} microcode {microcode}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use protocol::documents::BaselineProduct;
-    use protocol::keys::SigningKey;
-    use protocol::time::UnixTime;
-
-    use super::*;
-
-    fn signed(key: &SigningKey) -> SignedDocument {
-        let published = UnixTime::from_seconds(0);
-        let baseline =
-            TcbBaseline { product: BaselineProduct::Milan, published, fmc: None, bootloader: 4, tee: 0, snp: 22, microcode: 213 };
-        let body = TcbBaselinesBody {
-            installation: PublicKey::from_bytes([1; 32]),
-            name: "amd".parse().unwrap(),
-            version: Version::FIRST,
-            baselines: vec![baseline],
-        };
-        SignedDocument::sign(&body, key).unwrap()
-    }
-
-    #[test]
-    fn a_calendar_counts_as_verified_only_under_the_authority_that_was_named() {
-        let (own, other) = (SigningKey::from_seed(&[1; 32]).unwrap(), SigningKey::from_seed(&[2; 32]).unwrap());
-        assert_eq!(receive(&signed(&own), Some(*own.public())).map(|body| body.baselines.len()).ok(), Some(1));
-        assert_eq!(receive(&signed(&own), None).map(|body| body.baselines.len()).ok(), Some(1));
-        assert!(receive(&signed(&own), Some(*other.public())).is_err());
-    }
+fn print(baseline: &TcbBaseline, console: &mut Console<'_>) {
+    let TcbBaseline { product, published, fmc, bootloader, tee, snp, microcode } = baseline;
+    let fmc = fmc.map_or_else(String::new, |fmc| format!("fmc {fmc} "));
+    let product = product.as_str();
+    console.line(format!("{product:<6} {published}  {fmc}bootloader {bootloader} tee {tee} snp {snp} microcode {microcode}"));
 }

@@ -1,4 +1,5 @@
-//! `portcullis inspect`: what a sealed folder, a record or a key file says of itself, and how much of it is verified.
+//! `portcullis inspect`: what a sealed folder, a record or a key file says of itself, and how much of it is verified; and what lies in a
+//! folder that is not sealed.
 
 use std::path::{Path, PathBuf};
 
@@ -18,27 +19,41 @@ use crate::console::{Console, Tone};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::files::{self, FileError};
 use crate::keys;
+use crate::plain::{self, PlainError};
+use crate::seal::seal_hint;
 use crate::size;
+use crate::tensors::{self, SignatureView, TensorsView};
 
-/// Show what a sealed folder or a record file holds.
+/// Show what a sealed folder, a folder of plaintext or a record file holds.
 ///
+/// Of a sealed folder: its files, what tensors they had when they were sealed, who signed it, and the key of its maker's own signature,
+/// if the publisher verified one; with its record (DIR.record.json, or --record) also the policy that decides who gets it.
 /// Signatures are checked under the publishers that --publisher names; without it, nothing vouches for what is shown.
 /// Of a sealed folder it is also checked that it holds the listed files in their sizes and nothing else.
 /// What the files hold is checked when a guest opens them.
+///
+/// A folder without a manifest is shown as what it is, plaintext: its files, the tensors in them, and what seal would refuse. Where
+/// --publisher or --record asks for a sealed one, it is an error.
 #[derive(Args)]
 #[command(after_long_help = "\
 Exit codes: 0 where nothing that could be checked is wrong, 1 where something is, 2 for wrong use.
 
 Examples:
     portcullis inspect ./llama-3-8b.sealed --publisher publisher.pub
-    portcullis inspect llama-3-8b.sealed.record.json --publisher publisher.pub --json")]
+    portcullis inspect ./llama-3-8b.sealed --record llama-3-8b.record.json --publisher publisher.pub
+    portcullis inspect llama-3-8b.sealed.record.json --publisher publisher.pub --json
+    portcullis inspect ./Llama-3-8B")]
 pub(crate) struct Inspect {
-    /// A sealed folder, a record file, or a key file
+    /// A sealed folder, a folder of plaintext, a record file, or a key file
     path: PathBuf,
 
     /// A publisher whose signature counts: `ed25519:…` or a .pub file
     #[arg(long = "publisher", value_name = "KEY", value_parser = keys::public_key)]
     publishers: Vec<PublicKey>,
+
+    /// The record of a sealed folder; DIR.record.json by default, where there is one
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 
     /// Print as JSON
     #[arg(long)]
@@ -54,12 +69,18 @@ enum InspectError {
     /// The sealed folder.
     #[error(transparent)]
     Folder(#[from] OpenError),
+    /// The folder of plaintext.
+    #[error(transparent)]
+    Plain(#[from] PlainError),
     /// Neither a record nor a key.
     #[error("{path} is neither a sealed folder nor a record file nor a key file: {what}", path = path.display())]
     Unknown { path: PathBuf, what: String },
     /// The record's statement.
     #[error("the statement: {0}")]
     Statement(DocumentError),
+    /// The record is another sealing's.
+    #[error("{path} is of manifest {}, not of {expected}", found.map_or_else(|| "none".to_owned(), |found| found.to_string()), path = path.display())]
+    Record { path: PathBuf, expected: Digest, found: Option<Digest> },
     /// The envelope is another statement's.
     #[error("the envelope belongs to statement {found}, not to {expected}")]
     Envelope { expected: Digest, found: Digest },
@@ -73,7 +94,19 @@ impl From<InspectError> for Failure {
             InspectError::Folder(OpenError::ManifestMissing) => {
                 Self::usage(error).hint("a sealed folder has its manifest at the top; is this the plaintext?")
             }
-            InspectError::Folder(_) | InspectError::Statement(_) | InspectError::Envelope { .. } => Self::failed(error),
+            InspectError::Plain(PlainError::Survey(ref inner)) => {
+                let hint = seal_hint(inner);
+                let failure = Self::failed(error);
+                match hint {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            InspectError::Record { .. } => Self::failed(error).hint("name this folder's own record with --record"),
+            InspectError::Plain(PlainError::Source(_))
+            | InspectError::Folder(_)
+            | InspectError::Statement(_)
+            | InspectError::Envelope { .. } => Self::failed(error),
         }
     }
 }
@@ -98,6 +131,9 @@ struct FolderView {
     signed: Signed,
     files: Vec<FileView>,
     bytes: u64,
+    tensors: Option<TensorsView>,
+    model_signature: Option<SignatureView>,
+    record: Option<RecordView>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +141,7 @@ struct FileView {
     path: String,
     bytes: u64,
     sealed_bytes: u64,
+    tensors: Option<TensorsView>,
 }
 
 #[derive(Serialize)]
@@ -135,7 +172,12 @@ impl Inspect {
     }
 
     fn folder(&self, console: &mut Console<'_>) -> Result<(), InspectError> {
-        let Inspection { contents, digest, signer } = inspect_folder(&self.path, &self.publishers)?;
+        let inspected = inspect_folder(&self.path, &self.publishers);
+        // Whoever expects a sealed folder is not told of another.
+        if matches!(inspected, Err(OpenError::ManifestMissing)) && self.publishers.is_empty() && self.record.is_none() {
+            return Ok(plain::show(&self.path, self.json, console)?);
+        }
+        let Inspection { contents, digest, signer } = inspected?;
         let signed = match signer {
             Signer::Publisher(publisher) => Signed::Verified { publisher },
             Signer::Unknown(keyid) => Signed::NotChecked { keyid: keyid.to_string() },
@@ -144,7 +186,9 @@ impl Inspect {
             path: file.path().to_string(),
             bytes: file.geometry().size(),
             sealed_bytes: file.geometry().sealed_size(),
+            tensors: file.tensors().map(TensorsView::of),
         };
+        let record = self.record_of(&digest)?;
         let view = FolderView {
             kind: "sealed-model",
             name: contents.name().clone(),
@@ -153,6 +197,9 @@ impl Inspect {
             signed,
             files: contents.files().iter().map(file).collect(),
             bytes: contents.total(),
+            tensors: tensors::of_all(&contents),
+            model_signature: contents.signature().map(SignatureView::of),
+            record,
         };
         if self.json {
             console.json(&view);
@@ -161,6 +208,21 @@ impl Inspect {
         }
         FolderSource::new(&self.path).check_listing(&contents)?;
         Ok(())
+    }
+
+    /// The folder's record, where it was named or lies beside the folder; it must be of this manifest.
+    fn record_of(&self, manifest: &Digest) -> Result<Option<RecordView>, InspectError> {
+        let beside = files::with_suffix(&self.path.components().collect::<PathBuf>(), ".record.json");
+        let Some(path) = self.record.clone().or_else(|| beside.is_file().then_some(beside)) else { return Ok(None) };
+        let json = files::read(&path, "a record", limits::DOCUMENT)?;
+        let unknown = |error: serde_json::Error| InspectError::Unknown { path: path.clone(), what: error.to_string() };
+        let record: RecordFile = serde_json::from_slice(&json).map_err(unknown)?;
+        let view = view_record(&record, &self.publishers)?;
+        if view.says.manifest.as_ref() == Some(manifest) {
+            Ok(Some(view))
+        } else {
+            Err(InspectError::Record { path, expected: *manifest, found: view.says.manifest })
+        }
     }
 
     fn file(&self, console: &mut Console<'_>) -> Result<(), InspectError> {
@@ -227,16 +289,34 @@ fn signature(signed: &Signed, console: &Console<'_>) -> String {
 }
 
 fn print_folder(view: &FolderView, console: &mut Console<'_>) {
-    let fields = [
+    let mut fields = vec![
         ("model", format!("{} version {}", view.name, view.version)),
         ("manifest", view.manifest.to_string()),
         ("signature", signature(&view.signed, console)),
         ("files", format!("{}, {}", size::count(view.files.len(), "file"), size::bytes(view.bytes))),
     ];
+    fields.extend(view.tensors.as_ref().map(|tensors| ("tensors", tensors.to_string())));
+    let signed = view.model_signature.as_ref();
+    fields.extend(signed.map(|signed| ("model signed by", format!("{} ({}); the publisher verified it", signed.key, signed.path))));
+    if let Some(record) = &view.record {
+        let says = &record.says;
+        fields.extend([
+            ("policy", format!("{} by {}", says.policy, says.authority)),
+            ("installation", format!("{} ({})", says.installation, says.anchors)),
+            ("record", format!("{}, signature {}", record.statement, signature(&record.signed, console))),
+        ]);
+    }
     console.fields("", fields);
     console.line("");
-    let rows: Vec<Vec<String>> = view.files.iter().map(|file| vec![size::bytes(file.bytes), file.path.clone()]).collect();
-    console.table(&["SIZE", "FILE"], &rows);
+    let described = view.tensors.is_some();
+    let row = |file: &FileView| {
+        let tensors = file.tensors.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut cells = vec![size::bytes(file.bytes), file.path.clone()];
+        cells.extend(described.then_some(tensors));
+        cells
+    };
+    let rows: Vec<Vec<String>> = view.files.iter().map(row).collect();
+    console.table(if described { &["SIZE", "FILE", "TENSORS"] } else { &["SIZE", "FILE"] }, &rows);
 }
 
 fn print_record(view: &RecordView, path: &Path, console: &mut Console<'_>) {

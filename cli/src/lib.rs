@@ -6,10 +6,13 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | `verify` | judging evidence offline |
+//! | `token` | verifying what a broker signed: JWT-SVIDs, attestation results |
 //! | `keygen`, `certify`, `keys` | keys and their files; the offline root's work |
 //! | `seal`, `credential`, `record` | a secret becomes a record, sealed to the broker that the pinned root certified |
-//! | `inspect` | what files say of themselves |
+//! | `inspect`, `plain`, `diff`, `tensors` | what files say of themselves, and two sealed versions side by side |
+//! | `hub` | where a model of the hub lies on this machine |
 //! | `collateral`, `anchors` | vendor collateral: carried, checked, imported; the roots that judge it |
+//! | `identity` | what a broker's issuer of identities publishes |
 //! | `records`, `policy`, `calendar`, `revoke`, `explain` | what administrators ask a broker |
 //! | `audit` | the broker's log, read and checked |
 //! | `broker`, `installation` | the way to a broker, and whom to believe there |
@@ -25,21 +28,29 @@ mod clock;
 mod collateral;
 mod console;
 mod credential;
+mod diff;
+mod documents;
 mod explain;
 mod failure;
 mod files;
+mod hub;
+mod identity;
 mod inspect;
 mod installation;
 mod interrupt;
 mod keygen;
 mod keys;
 mod pem;
+mod plain;
 mod policy;
+mod progress;
 mod record;
 mod records;
 mod revoke;
 mod seal;
 mod size;
+mod tensors;
+mod token;
 mod verify;
 
 use std::ffi::OsString;
@@ -69,6 +80,7 @@ enum Command {
     #[command(subcommand)]
     Credential(Box<credential::Credential>),
     Inspect(inspect::Inspect),
+    Diff(diff::Diff),
     Publish(records::Publish),
     List(records::List),
     #[command(subcommand)]
@@ -78,8 +90,12 @@ enum Command {
     Revoke(revoke::Revoke),
     Explain(explain::Explain),
     #[command(subcommand)]
+    Identity(identity::IdentityCommand),
+    #[command(subcommand)]
     Audit(audit::AuditCommand),
     Verify(verify::Verify),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     #[command(subcommand)]
     Collateral(Box<collateral::CollateralCommand>),
     Completions(Completions),
@@ -126,14 +142,17 @@ fn dispatch(command: Command, console: &mut Console<'_>) -> Exit {
         Command::Seal(seal) => seal.run(console),
         Command::Credential(credential) => credential.run(console),
         Command::Inspect(inspect) => inspect.run(console),
+        Command::Diff(diff) => diff.run(console),
         Command::Publish(publish) => publish.run(console),
         Command::List(list) => list.run(console),
         Command::Policy(policy) => policy.run(console),
         Command::Calendar(calendar) => calendar.run(console),
         Command::Revoke(revoke) => revoke.run(console),
         Command::Explain(explain) => explain.run(console),
+        Command::Identity(identity) => identity.run(console),
         Command::Audit(audit) => audit.run(console),
         Command::Verify(verify) => verify.run(console),
+        Command::Token(token) => token.run(console),
         Command::Collateral(collateral) => collateral.run(console),
         Command::Completions(completions) => completions.run(console),
     };

@@ -5,20 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use policies::Policy;
 use protocol::documents::PolicyBody;
-use protocol::dsse::{DocumentError, SignedDocument};
 use protocol::ids::{Name, Version};
-use protocol::keys::PublicKey;
 use protocol::limits;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::broker::AdminArguments;
-use crate::console::{Console, Tone};
+use crate::console::Console;
+use crate::documents::{GetArguments, Named, PutArguments};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::files;
-use crate::installation::RootArgument;
-use crate::keys::{self, KeyKind, UnlockArguments};
-use crate::records::{Form, print_accepted};
 
 /// Check, put and get policies
 #[derive(Subcommand)]
@@ -35,6 +30,19 @@ impl PolicyCommand {
             Self::Put(put) => put.run(console),
             Self::Get(get) => get.run(console),
         }
+    }
+}
+
+impl Named for PolicyBody {
+    const WHAT: &'static str = "policy";
+    const PATH: &'static str = "/v1/policies";
+
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn version(&self) -> Version {
+        self.version
     }
 }
 
@@ -57,6 +65,7 @@ impl Check {
         let mut fields = vec![("policy", self.file.display().to_string())];
         fields.extend(policy.description().map(|text| ("description", text.to_owned())));
         fields.extend([("role", policy.role().to_string()), ("attestation lifetime", lifetime)]);
+        fields.extend(policy.identity().map(|identity| ("identity", identity.template().to_string())));
         console.fields("", fields);
         Ok(Exit::Done)
     }
@@ -83,41 +92,18 @@ pub(crate) struct Put {
     /// The policy (TOML)
     file: PathBuf,
 
-    /// The policy's name: what records refer to
-    #[arg(long, value_name = "NAME")]
-    name: Name,
-
-    /// The version: a whole number that only grows
-    #[arg(long, value_name = "N")]
-    version: Version,
-
-    /// The authority's secret key
-    #[arg(long, value_name = "FILE")]
-    authority_key: PathBuf,
-
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
-    pinned: RootArgument,
-
-    #[command(flatten)]
-    unlock: UnlockArguments,
-
-    #[command(flatten)]
-    admin: AdminArguments,
+    put: PutArguments,
 }
 
 impl Put {
     fn run(self, console: &mut Console<'_>) -> Outcome {
-        let (text, _) = read(&self.file)?;
-        let key = keys::signing_key(&self.authority_key, KeyKind::Authority, &self.unlock)?;
-        let body = PolicyBody { installation: self.pinned.root, name: self.name, version: self.version, toml: text.to_string() };
-        let signed = SignedDocument::sign(&body, &key).map_err(Failure::failed)?;
-        let accepted = self.admin.connect()?.put_policy(&signed)?;
-        print_accepted("policy", &accepted, Form::of(self.json), console);
-        Ok(Exit::Done)
+        let Self { file, put } = self;
+        let body = |installation, name, version| {
+            let (text, _) = read(&file)?;
+            Ok(PolicyBody { installation, name, version, toml: text.to_string() })
+        };
+        put.put(body, console)
     }
 }
 
@@ -131,111 +117,29 @@ Examples:
     portcullis policy get inference --authority authority.pub --broker https://broker.example.com --token-file token
     portcullis policy get inference --toml --broker https://broker.example.com --token-file token > inference.toml")]
 pub(crate) struct Get {
-    /// The policy's name
-    name: Name,
-
-    /// The authority that must have signed it: `ed25519:…` or a .pub file
-    #[arg(long, value_name = "KEY", value_parser = keys::public_key)]
-    authority: Option<PublicKey>,
-
     /// Print the text alone
     #[arg(long, conflicts_with = "json")]
     toml: bool,
 
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
-
     #[command(flatten)]
-    admin: AdminArguments,
-}
-
-/// A policy as it came, and who vouches for it.
-struct Received {
-    body: PolicyBody,
-    signer: Option<PublicKey>,
-    signed: SignedDocument,
+    get: GetArguments,
 }
 
 impl Get {
     fn run(self, console: &mut Console<'_>) -> Outcome {
-        let received = receive(self.admin.connect()?.policy(&self.name)?, self.authority)?;
-        if received.body.name != self.name {
-            return Err(Failure::failed(format_args!("the broker answered with policy {}, not {}", received.body.name, self.name)));
-        }
-        if received.signer.is_none() && (self.toml || self.json) {
-            console.warning("the signature is not checked; give --authority");
-        }
+        let received = self.get.get::<PolicyBody>()?;
+        let PolicyBody { name, version, toml, .. } = &received.body;
         if self.toml {
-            console.bytes(received.body.toml.as_bytes());
-        } else if self.json {
-            let PolicyBody { name, version, toml, .. } = &received.body;
-            let digest = received.signed.digest();
-            console.json(&json!({ "name": name, "version": version, "document": digest, "authority": received.signer, "toml": toml }));
+            received.warn(console);
+            console.bytes(toml.as_bytes());
+        } else if self.get.json {
+            received.warn(console);
+            let (digest, authority) = (received.signed.digest(), received.signer);
+            console.json(&json!({ "name": name, "version": version, "document": digest, "authority": authority, "toml": toml }));
         } else {
             received.print(console);
+            console.line(toml.trim_end());
         }
         Ok(Exit::Done)
-    }
-}
-
-/// Reads the body; checks the signature where an authority is named.
-fn receive(signed: SignedDocument, authority: Option<PublicKey>) -> Result<Received, Failure> {
-    match authority {
-        Some(authority) => {
-            let document = signed.authenticate::<PolicyBody>(&[authority]).map_err(|error| match error {
-                DocumentError::UnknownSigner { .. } => Failure::failed(format_args!("the policy is not signed by {authority}")),
-                other => Failure::failed(other),
-            })?;
-            Ok(Received { body: document.body().clone(), signer: Some(authority), signed })
-        }
-        None => {
-            let body = serde_json::from_slice(&signed.payload)
-                .map_err(|error| Failure::failed(format_args!("the answer is not a policy: {error}")))?;
-            Ok(Received { body, signer: None, signed })
-        }
-    }
-}
-
-impl Received {
-    fn print(&self, console: &mut Console<'_>) {
-        let [signature] = &self.signed.signatures;
-        let signer = match &self.signer {
-            Some(authority) => format!("{} by {authority}", console.paint(Tone::Good, "verified")),
-            None => format!("{}: key id {}; give --authority", console.paint(Tone::Warning, "not checked"), signature.keyid),
-        };
-        let fields = [
-            ("policy", format!("{} version {}", self.body.name, self.body.version)),
-            ("document", self.signed.digest().to_string()),
-            ("signature", signer),
-        ];
-        console.fields("", fields);
-        console.line("");
-        console.line(self.body.toml.trim_end());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use protocol::keys::SigningKey;
-
-    use super::*;
-
-    fn signed(key: &SigningKey) -> SignedDocument {
-        let body = PolicyBody {
-            installation: PublicKey::from_bytes([1; 32]),
-            name: "a".parse().unwrap(),
-            version: Version::FIRST,
-            toml: "format = 1".to_owned(),
-        };
-        SignedDocument::sign(&body, key).unwrap()
-    }
-
-    #[test]
-    fn a_policy_counts_as_verified_only_under_the_authority_that_was_named() {
-        let (own, other) = (SigningKey::from_seed(&[1; 32]).unwrap(), SigningKey::from_seed(&[2; 32]).unwrap());
-        assert_eq!(receive(signed(&own), Some(*own.public())).map(|received| received.signer).ok(), Some(Some(*own.public())));
-        assert_eq!(receive(signed(&own), None).map(|received| received.signer).ok(), Some(None));
-        assert!(receive(signed(&own), Some(*other.public())).is_err());
     }
 }

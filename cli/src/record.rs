@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use protocol::documents::Kind;
+use protocol::dsse::SignedDocument;
 use protocol::envelope::{Draft, EnvelopeError, RecordFile, write_record};
 use protocol::hpke::RecipientKey;
 use protocol::ids::{AnchorClass, Digest, Name, Version};
@@ -16,13 +17,9 @@ use crate::files::{self, Access, FileError};
 use crate::installation::{InstallationArguments, InstallationError, SealingKey, sealing_key};
 use crate::keys::{self, KeyError, KeyKind, UnlockArguments};
 
-/// Under which rules a secret is released, by whom, and who vouches for it.
+/// Under which rules a secret is released, and who vouches for it.
 #[derive(Args)]
-pub(crate) struct ReleaseArguments {
-    /// The version: a whole number that only grows
-    #[arg(long, value_name = "N")]
-    pub(crate) version: Version,
-
+pub(crate) struct RuleArguments {
     /// The policy that decides who gets it
     #[arg(long, value_name = "NAME")]
     policy: Name,
@@ -40,10 +37,21 @@ pub(crate) struct ReleaseArguments {
     recovery: Vec<RecipientKey>,
 
     #[command(flatten)]
-    installation: InstallationArguments,
+    unlock: UnlockArguments,
+}
+
+/// The same for a record that becomes a file: which version it is, and whose broker may open it.
+#[derive(Args)]
+pub(crate) struct ReleaseArguments {
+    /// The version: a whole number that only grows
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Version,
 
     #[command(flatten)]
-    unlock: UnlockArguments,
+    rules: RuleArguments,
+
+    #[command(flatten)]
+    installation: InstallationArguments,
 }
 
 /// Everything that a record needs but the secret: had before any work begins.
@@ -94,7 +102,21 @@ impl ReleaseArguments {
     /// Gets key and certificates; asks for the passphrase where one is needed.
     pub(crate) fn prepare(self, console: &mut Console<'_>) -> Result<Prepared, RecordError> {
         let root = self.installation.pinned.root;
-        let broker = sealing_key(&self.installation.certificates()?, &root, clock::now())?;
+        self.rules.prepare(console, root, self.version, &self.installation.certificates()?)
+    }
+}
+
+impl RuleArguments {
+    /// The broker's key comes from these certificates, of which nothing is believed but what `root` has signed; asks for the passphrase
+    /// where one is needed.
+    pub(crate) fn prepare(
+        self,
+        console: &mut Console<'_>,
+        root: PublicKey,
+        version: Version,
+        certificates: &[SignedDocument],
+    ) -> Result<Prepared, RecordError> {
+        let broker = sealing_key(certificates, &root, clock::now())?;
         let mut recipients = vec![broker.key.id()];
         for key in &self.recovery {
             if recipients.contains(&key.id()) {
@@ -106,15 +128,7 @@ impl ReleaseArguments {
             console.warning(&format!("TEST ROOTS: installation {} trusts soft platforms; seal nothing of value for it", broker.name));
         }
         let publisher = keys::signing_key(&self.publisher_key, KeyKind::Publisher, &self.unlock)?;
-        Ok(Prepared {
-            publisher,
-            broker,
-            recovery: self.recovery,
-            root,
-            version: self.version,
-            policy: self.policy,
-            authority: self.authority,
-        })
+        Ok(Prepared { publisher, broker, recovery: self.recovery, root, version, policy: self.policy, authority: self.authority })
     }
 }
 

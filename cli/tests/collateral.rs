@@ -6,7 +6,7 @@ mod terminal;
 use std::path::{Path, PathBuf};
 
 use cli::Exit;
-use protocol::admin::{CollateralForecast, CollateralHeld, CollateralImported, PieceOutcome};
+use protocol::admin::{CollateralForecast, CollateralHeld, CollateralImported, PieceOutcome, RefusedPiece};
 use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
 use protocol::dsse::SignedDocument;
 use protocol::ids::Digest;
@@ -207,9 +207,20 @@ fn what_a_connected_broker_has_is_exported_under_an_authority() {
     let desk = Desk::new();
     let crl = desk.platform.crl_der(&[]);
     let piece = CollateralPiece { kind: CollateralKind::SnpCrl, bytes: crl, issuer_chain: None, source: "the broker".to_owned() };
-    desk.server.on("GET /v1/collateral", Answer::json(&CollateralHeld { pieces: vec![piece.clone()], left_out: 2 }));
+    let refused = RefusedPiece {
+        kind: "tcb-info".to_owned(),
+        subject: "intel/tcb/50806f000000".to_owned(),
+        origin: "carried here".to_owned(),
+        why: "its evaluation number is 19, and 20 was accepted before".to_owned(),
+        at: UnixTime::from_seconds(0),
+    };
+    desk.server
+        .on("GET /v1/collateral", Answer::json(&CollateralHeld { pieces: vec![piece.clone()], left_out: 2, refused: vec![refused] }));
     let ran = desk.online("collateral export --out ./bundle.json --authority-key ./authority.key").done();
     assert!(ran.err.contains("2 certificates of chips left out"), "{}", ran.err);
+    let not_held =
+        "not held: intel/tcb/50806f000000, carried here at 1970-01-01T00:00:00Z: its evaluation number is 19, and 20 was accepted before";
+    assert!(ran.err.contains(not_held), "{}", ran.err);
     assert_eq!(desk.bundle(&std::fs::read(desk.path("bundle.json")).unwrap()).pieces, [piece]);
     let nowhere = desk.run("collateral export --out ./other.json --authority-key ./authority.key");
     assert_eq!((nowhere.exit, nowhere.err.as_str()), (Exit::Usage, "error: this needs --broker, or --from\n"));

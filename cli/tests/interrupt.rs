@@ -41,7 +41,7 @@ fn prepare(folder: &Path) {
     let answer = InstallationAnswer { root: *root.public(), certificates: vec![SignedDocument::sign(&body, &root).unwrap()] };
     fs::write(folder.join("installation.json"), serde_json::to_vec(&answer).unwrap()).unwrap();
     fs::create_dir(folder.join("model")).unwrap();
-    File::create(folder.join("model/weights.bin")).unwrap().set_len(1 << 40).unwrap();
+    File::create(folder.join("model/weights.dat")).unwrap().set_len(1 << 40).unwrap();
 }
 
 fn names(folder: &Path) -> Vec<String> {

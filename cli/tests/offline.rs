@@ -1,5 +1,6 @@
 //! Keys, certificates, sealing and inspecting, without a broker.
 
+mod offline_models;
 mod terminal;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cli::Exit;
-use models_manifest::folder::OpenFolder;
+use models_manifest::folder::{OpenFolder, Opening};
 use models_manifest::{Backend, ModelKey, Silent, open_folder};
 use protocol::documents::{Certificate, CertificateBody, CertifiedKey, StatementBody};
 use protocol::dsse::SignedDocument;
@@ -272,7 +273,7 @@ fn what_seal_makes_opens_with_the_brokers_key_and_with_the_recovery_key() {
     assert_eq!((body.name.as_str(), body.version.number(), body.policy.as_str()), ("acme/llama", 3, "inference"));
     let sealed = installation.desk.path("sealed");
     let order = OpenFolder { sealed: &sealed, publishers: &[publisher], released: &body.manifest.unwrap(), backend: Backend::default() };
-    open_folder(order, ModelKey::from_secret(secret).unwrap(), &installation.desk.path("opened"), &mut Silent).unwrap();
+    open_folder(order, ModelKey::from_secret(secret).unwrap(), Opening::to(&installation.desk.path("opened")), &mut Silent).unwrap();
     assert_eq!(testbed::model::read(&installation.desk.path("opened")).unwrap(), files);
 }
 
@@ -396,6 +397,42 @@ fn a_credential_is_sealed_byte_for_byte() {
 }
 
 #[test]
+fn a_credential_is_bytes_or_a_file_or_variables_and_may_have_an_end() {
+    use protocol::credential::{Content, CredentialBody};
+
+    let installation = Installation::new();
+    let seal = "credential seal openai/prod --version 1 --publisher-key ./publisher.key --policy agents --authority ./authority.pub \
+                --installation ./installation.json --root ./root.pub";
+    installation.desk.write("secret", "{}");
+    installation.desk.write("env", "B='two'\nexport A=one\n");
+    let body = |record: &str, how: &str| {
+        installation.desk.run(&format!("{seal} --record ./{record} {how}")).done();
+        CredentialBody::read(&installation.secret(record, &installation.sealing)).unwrap()
+    };
+    let file = body("file.json", "--from ./secret --file-name sa.json --expires 2099-01-01T00:00:00Z");
+    assert_eq!(file.expires.map(|expires| expires.to_string()), Some("2099-01-01T00:00:00Z".into()));
+    assert!(matches!(&file.content, Content::File { name, value } if name.as_str() == "sa.json" && value.expose() == b"{}"));
+    let Content::Variables(variables) = body("env.json", "--env-file ./env").content else { panic!("no variables") };
+    let pairs: Vec<_> = variables.iter().map(|variable| (variable.name.as_str(), variable.value.expose())).collect();
+    assert_eq!(pairs, [("A", &b"one"[..]), ("B", b"two")]);
+    assert!(body("ends.json", "--secret-file ./secret --expires 90d").expires.is_some());
+
+    installation.desk.write("loader", "LD_PRELOAD=/x.so\n");
+    for (how, part) in [
+        ("--env-file ./loader", "line 1: the variable LD_PRELOAD decides which code a program runs"),
+        ("--from ./secret --expires 2020-01-01T00:00:00Z", "has passed"),
+        ("--from ./secret --expires soon", "expected a time"),
+        ("--from ./secret --file-name ../sa.json", "not a file name"),
+        ("--from ./secret --env-file ./env", "cannot be used with"),
+        ("--file-name a", "required"),
+    ] {
+        let ran = installation.desk.run(&format!("{seal} --record ./refused.json {how}"));
+        assert!(ran.exit == Exit::Usage && ran.err.contains(part), "{how}: {}", ran.err);
+        assert!(!installation.desk.path("refused.json").exists());
+    }
+}
+
+#[test]
 fn inspect_says_what_is_verified_and_what_is_not() {
     let installation = Installation::new();
     installation.model();
@@ -411,7 +448,7 @@ fn inspect_says_what_is_verified_and_what_is_not() {
     assert!(folder.contains("acme/llama version 3") && folder.contains("config.json"), "{folder}");
     let record = desk.run("inspect ./sealed.record.json").done().out;
     assert!(record.contains("not checked: key id ") && record.contains("sealed to"), "{record}");
-    desk.run("inspect ./model")
+    desk.run("inspect ./model --publisher ./publisher.pub")
         .refused(Exit::Usage, "error: there is no manifest\nhint: a sealed folder has its manifest at the top; is this the plaintext?\n");
     desk.write("stray.txt", "hello");
     assert_eq!(desk.run("inspect ./stray.txt").exit, Exit::Usage);

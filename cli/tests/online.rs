@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cli::Exit;
 use protocol::admin::{Accepted, CheckVerdict, Ending, ExplainedCheck, ExplainedItem, Explanation, RecordSummary};
-use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, RevocationsBody, TcbBaseline, TcbBaselinesBody};
+use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, RevocationsBody, StatementBody, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::entries::{Entry, Event, Verdict};
+use protocol::envelope::RecordFile;
 use protocol::hpke::RecipientSecret;
 use protocol::ids::{AnchorClass, DecisionId, Digest, Platform, Role, Version};
 use protocol::keyfile::{KeyFile, Unlock};
@@ -19,7 +20,10 @@ use protocol::log::checkpoint::Checkpoint;
 use protocol::log::tiles::encode_bundle;
 use protocol::log::tree::{self, MemoryTree, leaf_hash};
 use protocol::messages::{InstallationAnswer, Item, Problem, Purpose};
+use protocol::spiffe::published::{PublishedAnswer, PublishedBody, PublishedFederation};
+use protocol::spiffe::{Bundle, TrustDomain};
 use protocol::time::UnixTime;
+use protocol::tokens::{EcKey, KeySet};
 use server::{Answer, Server, TOKEN};
 use tempfile::TempDir;
 use terminal::{Ran, portcullis};
@@ -181,21 +185,86 @@ fn whatever_is_no_record_is_not_sent() {
     assert!(desk.server.received("PUT /v1/records").is_empty());
 }
 
-#[test]
-fn list_shows_records_and_their_state() {
-    let desk = Desk::new();
-    let summary = RecordSummary {
+/// A credential's record, as a broker lists it.
+fn openai(number: u64, revoked: Option<&str>) -> RecordSummary {
+    RecordSummary {
         kind: Kind::Credential,
         name: "openai".parse().unwrap(),
-        version: Version::FIRST,
+        version: Version::try_from(number).unwrap(),
         policy: "agents".parse().unwrap(),
         policy_present: true,
         publisher: PublicKey::from_bytes([1; 32]),
         statement: Digest::from([2; 32]),
         manifest: None,
-        revoked: None,
-    };
-    desk.server.on("GET /v1/records", Answer::json(&[summary]));
+        revoked: revoked.map(str::to_owned),
+    }
+}
+
+#[test]
+fn a_credential_is_put_as_the_next_version_and_sealed_before_it_leaves() {
+    let desk = Desk::new();
+    desk.write("secret", "sk-very-secret");
+    desk.server.on("PUT /v1/records", accepted());
+    let put = "credential put openai --from ./secret --policy agents --authority ./authority.pub --publisher-key ./publisher.key --root ./root.pub";
+    let model = RecordSummary { kind: Kind::Model, ..openai(9, None) };
+    for (records, more, version) in
+        [(vec![], "", 1), (vec![openai(1, None), openai(4, Some("leaked")), model], "", 5), (vec![openai(1, None)], " --version 7", 7)]
+    {
+        desk.server.on("GET /v1/records", Answer::json(&records));
+        let put = desk.run(&format!("{put}{more} --json")).done().json();
+        assert_eq!((&put["version"], &put["kind"], &put["entry"]), (&version.into(), &"opaque".into(), &ACCEPTED.into()));
+        let sent = desk.server.received("PUT /v1/records").pop().unwrap();
+        let record: RecordFile = serde_json::from_slice(&sent).unwrap();
+        let statement = record.statement.authenticate::<StatementBody>(&[*desk.key("publisher").public()]).unwrap();
+        assert_eq!((statement.body().version.number(), statement.body().kind), (version, Kind::Credential));
+        assert!(!String::from_utf8(sent).unwrap().contains("sk-very-secret"));
+    }
+}
+
+#[test]
+fn credentials_are_listed_and_shown_with_the_version_that_guests_get() {
+    let desk = Desk::new();
+    let model = RecordSummary { kind: Kind::Model, ..openai(9, None) };
+    desk.server.on("GET /v1/records", Answer::json(&[openai(1, None), openai(2, None), openai(3, Some("leaked")), model]));
+    let expected = "\
+NAME    VERSION  POLICY  STATE
+openai  1        agents  released to who names it
+openai  2        agents  current
+openai  3        agents  revoked: leaked
+";
+    assert_eq!(desk.run("credential list").done().out, expected);
+    let shown = desk.run("credential show openai").done().out;
+    assert!(shown.contains("guests get  version 2"), "{shown}");
+    assert_eq!(desk.run("credential show openai --json").done().json().as_array().unwrap().len(), 3);
+    let ran = desk.run("credential show other");
+    assert!(ran.exit == Exit::Failed && ran.err.contains("no credential other"), "{}", ran.err);
+}
+
+#[test]
+fn a_rollback_revokes_every_later_version_in_one_list() {
+    let desk = Desk::new();
+    desk.server.on("GET /v1/records", Answer::json(&[openai(1, None), openai(2, None), openai(3, None)]));
+    desk.server.on("GET /v1/revocations", Answer::json(&[] as &[SignedDocument]));
+    desk.server.on("PUT /v1/revocations", accepted());
+    let rollback = "credential rollback openai --authority-key ./authority.key --root ./root.pub --reason wrong";
+    let json = desk.run(&format!("{rollback} --to 1 --json")).done().json();
+    assert_eq!((&json["version"], &json["revoked"], &json["list"]["now"]), (&1.into(), &serde_json::json!([2, 3]), &1.into()));
+    let list: SignedDocument = serde_json::from_slice(&desk.server.received("PUT /v1/revocations")[0]).unwrap();
+    let list = list.authenticate::<RevocationsBody>(&[*desk.key("authority").public()]).unwrap();
+    let revoked: Vec<_> = list.body().revoked.iter().map(|entry| entry.version.map(Version::number)).collect();
+    assert_eq!((list.body().version, revoked), (Version::FIRST, vec![Some(2), Some(3)]));
+    desk.server.on("GET /v1/records", Answer::json(&[openai(1, None), openai(2, Some("wrong"))]));
+    let ran = desk.run(rollback);
+    assert!(ran.exit == Exit::Failed && ran.err.contains("no earlier version"), "{}", ran.err);
+    let ran = desk.run(&format!("{rollback} --to 2"));
+    assert!(ran.exit == Exit::Failed && ran.err.contains("version 2 of openai is revoked"), "{}", ran.err);
+    assert_eq!(desk.server.received("PUT /v1/revocations").len(), 1);
+}
+
+#[test]
+fn list_shows_records_and_their_state() {
+    let desk = Desk::new();
+    desk.server.on("GET /v1/records", Answer::json(&[openai(1, None)]));
     assert_eq!(desk.run("list").done().out, "KIND        NAME    VERSION  POLICY  STATE\ncredential  openai  1        agents  ready\n");
     assert_eq!(desk.run("list --json").done().json()[0]["name"], "openai");
     desk.server.on("GET /v1/records", Answer::json(&[] as &[RecordSummary]));
@@ -481,4 +550,97 @@ fn the_auditor_trusts_the_pinned_root_and_not_the_brokers_word() {
     assert_eq!(ran.exit, Exit::Failed);
     assert!(ran.err.starts_with("error: the pinned root has certified no log key for now: "), "{}", ran.err);
     assert!(ran.err.contains("hint: is --root the root of this installation?"), "{}", ran.err);
+}
+
+/// The key that signs what the broker says of itself.
+fn identity_key() -> SigningKey {
+    SigningKey::from_seed(&[5; 32]).unwrap()
+}
+
+impl Desk {
+    /// Shows what an issuer publishes that has this number and these keys.
+    fn show_identities(&self, sequence: u64, keys: &[&EcKey]) -> PublishedBody {
+        let trust_domain: TrustDomain = "acme.example".parse().unwrap();
+        let jwks: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
+        let bundle = Bundle::new(trust_domain.clone(), sequence, Duration::from_secs(300), vec![], jwks.clone()).unwrap();
+        let set = KeySet::new(jwks).unwrap().to_json();
+        let federation = PublishedFederation {
+            issuer: "https://id.acme.example".to_owned(),
+            discovery: "{\"issuer\":\"https://id.acme.example\"}".to_owned(),
+            jwks: set.clone(),
+        };
+        let body = PublishedBody {
+            installation: self.root(),
+            anchors: AnchorClass::Test,
+            trust_domain,
+            at: UnixTime::from_seconds(now()),
+            bundle: bundle.to_json(),
+            results: set,
+            federation: Some(federation),
+        };
+        self.publish_identities(&body);
+        body
+    }
+
+    fn publish_identities(&self, body: &PublishedBody) {
+        let certificate = self.certificate(CertifiedKey::Identity(*identity_key().public()));
+        self.server.on("GET /v1/identity", Answer::json(&PublishedAnswer::write(body, &identity_key(), &certificate).unwrap()));
+    }
+
+    fn identity(&self, words: &str) -> Ran {
+        self.run_bare(&format!("identity {words} --broker {} --root ./root.pub", self.server.url()))
+    }
+}
+
+#[test]
+fn what_an_issuer_publishes_is_exported_as_it_is_served() {
+    let desk = Desk::new();
+    let key = EcKey::generate().unwrap();
+    let body = desk.show_identities(1, &[&key]);
+    let ran = desk.identity("export --out ./www").done();
+    assert!(ran.err.contains("TEST roots"), "{}", ran.err);
+    let federation = body.federation.as_ref().unwrap();
+    for (place, text) in [
+        ("identity/bundle", &body.bundle),
+        ("identity/results/jwks", &body.results),
+        ("identity/jwks", &federation.jwks),
+        (".well-known/openid-configuration", &federation.discovery),
+    ] {
+        assert_eq!(desk.text(&format!("www/{place}")), *text, "{place}");
+    }
+    let json = desk.identity("show --json").done().json();
+    assert_eq!((json["trust_domain"].as_str(), json["sequence"].as_u64()), (Some("acme.example"), Some(1)));
+    assert_eq!(json["keys"][0]["kid"].as_str(), key.jwk().kid());
+    assert!(desk.identity("show").done().out.contains("https://id.acme.example"));
+}
+
+#[test]
+fn an_older_bundle_is_never_written_over_a_newer() {
+    let desk = Desk::new();
+    let (first, second) = (EcKey::generate().unwrap(), EcKey::generate().unwrap());
+    let newer = desk.show_identities(2, &[&first, &second]);
+    desk.identity("export --out ./www").done();
+    desk.identity("export --out ./www").done();
+    desk.show_identities(1, &[&first]);
+    let err = "error: what is there already is not older: the bundle's number is 1, and 2 was seen before\n\
+               hint: was an older state of the broker put back? ask its operator\n";
+    desk.identity("export --out ./www").refused(Exit::Failed, err);
+    assert_eq!(desk.text("www/identity/bundle"), newer.bundle);
+    desk.show_identities(3, &[&second]);
+    desk.identity("export --out ./www").done();
+    desk.write("www/identity/bundle", "{}");
+    assert_eq!(desk.identity("export --out ./www").exit, Exit::Usage);
+}
+
+#[test]
+fn keys_that_the_pinned_root_does_not_vouch_for_are_not_exported() {
+    let desk = Desk::new();
+    let body = desk.show_identities(1, &[&EcKey::generate().unwrap()]);
+    let ran = desk.run_bare(&format!("identity export --out ./www --broker {} --root ./authority.pub", desk.server.url()));
+    assert_eq!(ran.exit, Exit::Failed);
+    assert!(ran.err.contains("hint: is --root the root of this installation?"), "{}", ran.err);
+    desk.publish_identities(&PublishedBody { at: UnixTime::from_seconds(now() - 3600), ..body });
+    let ran = desk.identity("export --out ./www");
+    assert!(ran.err.ends_with("hint: compare this machine's clock with the broker's\n"), "{}", ran.err);
+    assert!(!desk.path("www").exists());
 }

@@ -262,6 +262,59 @@ fn a_policy_that_denies_ends_with_3_and_lists_every_failing_check() {
     assert!(text.ends_with("\ngenuine, and denied by the policy\n"), "{text}");
 }
 
+/// The policy's minimum TCB from a calendar.
+fn dated(text: String) -> String {
+    let fixed = "minimum-tcb = { bootloader = 0, tee = 0, snp = 0, microcode = 0 }";
+    text.replace("[snp]\n", "[snp]\ncalendar = \"amd\"\n").replace(fixed, "minimum-tcb = \"calendar\"\ngrace = \"30 days\"")
+}
+
+/// Two baselines: what the soft chip has, and what it has not, since November 2026.
+const BASELINES: &str = r#"[
+    {"product":"genoa","published":"2026-01-01T00:00:00Z","bootloader":0,"tee":0,"snp":0,"microcode":0},
+    {"product":"genoa","published":"2026-11-01T00:00:00Z","bootloader":0,"tee":0,"snp":255,"microcode":0}
+]"#;
+
+#[test]
+fn a_policy_with_a_calendar_is_asked_under_the_baselines_that_are_brought() {
+    let bench = genuine();
+    bench.write("policy.toml", policy(&bench, dated));
+    bench.write("amd.json", BASELINES);
+    let ask = |words: &str| {
+        let ran = bench.verify(&format!("both.bin --crl crl.der --policy policy.toml --json {words}"));
+        (ran.exit, ran.json()["reason"].clone())
+    };
+    // Until the grace is over, the baseline before is what counts.
+    assert_eq!(ask("--calendar amd.json --at 2026-11-30T00:00:00Z"), (Exit::Done, json!([])));
+    let tcb = json!(["snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"]);
+    assert_eq!(ask("--calendar amd.json --at 2026-12-01T00:00:00Z"), (Exit::Denied, tcb));
+    let no_calendar = json!(["snp-tcb-calendar", "snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"]);
+    assert_eq!(ask("--at 2026-11-30T00:00:00Z"), (Exit::Denied, no_calendar.clone()));
+    bench.write("other.json", BASELINES.replace("genoa", "turin").replace("\"tee\"", "\"fmc\":0,\"tee\""));
+    assert_eq!(ask("--calendar other.json --at 2026-11-30T00:00:00Z"), (Exit::Denied, no_calendar));
+}
+
+#[test]
+fn a_calendar_that_is_none_or_that_nobody_asks_for_is_wrong_use() {
+    let bench = genuine();
+    bench.write("policy.toml", policy(&bench, |text| text));
+    bench.write("dated.toml", policy(&bench, dated));
+    bench.write("amd.json", BASELINES);
+    bench.write("falling.json", BASELINES.replace("\"snp\":255", "\"snp\":1").replace("\"snp\":0", "\"snp\":2"));
+    bench.write("text.json", "{}");
+    let wrong = |words: &str, expected: &str| {
+        let ran = bench.verify(&format!("both.bin --crl crl.der {words}"));
+        assert_eq!(ran.exit, Exit::Usage, "{words}");
+        assert!(ran.err.contains(expected), "{words}: {}", ran.err);
+    };
+    wrong("--calendar amd.json", "--policy <FILE>");
+    wrong("--policy policy.toml --calendar amd.json", "names no TCB calendar");
+    wrong("--policy dated.toml --calendar text.json", "hint: `portcullis calendar check --help` shows the form");
+    wrong("--policy dated.toml --calendar falling.json", "falling.json: ");
+    wrong("--policy dated.toml --calendar absent.json", "absent.json");
+    let ran = bench.verify("both.bin --crl crl.der --policy dated.toml --calendar amd.json --at 2026-11-30T00:00:00Z");
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+}
+
 #[test]
 fn rejected_evidence_is_not_shown_to_a_policy() {
     let bench = genuine();

@@ -11,12 +11,12 @@ use attestation::ProductLine;
 use guest_client::agent::wire;
 use portcullis_fuzz::model::Model;
 use portcullis_fuzz::snp::Machine;
-use portcullis_fuzz::{NOW, Signer, documents, log, recipient};
+use portcullis_fuzz::tdx::TdMachine;
+use portcullis_fuzz::{NOW, Signer, documents, log, maker, recipient, tokens};
 use protocol::challenge::ChallengeKey;
 use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
-use protocol::documents::{
-    BaselineProduct, CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody, TcbBaseline, TcbBaselinesBody,
-};
+use protocol::credential::{Content, CredentialBody, MAGIC, Variable};
+use protocol::documents::{CertificateBody, CertifiedKey, Kind, PolicyBody, Revocation, RevocationsBody};
 use protocol::dsse::{Body, SignedDocument};
 use protocol::entries::{Decided, Entry, Event, RejectionCount, Verdict};
 use protocol::hpke;
@@ -30,19 +30,27 @@ use protocol::messages::{
     AnswerBody, ChallengeAnswer, EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, Reason, ReleaseAnswer,
     ReleaseRequest, Secret,
 };
-use protocol::time::UnixTime;
+use protocol::tokens::from_base64url;
 use testbed::snp::{Guid, Leaf, Line, SoftPlatform, certificate_table};
-use testbed::tdx::{Ending, EventLog, EventRecord, SpecId, event_type};
+use testbed::tdx::{
+    Ending, EventLog, EventRecord, NEWEST_TCB, RevocationList, Role as TdxRole, Root, SoftTdx, SpecId, Standing, event_type, sign,
+};
 use zeroize::Zeroizing;
 
 fn main() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus-seeds");
     evidence(&folder)?;
+    td_evidence(&folder)?;
     event_logs(&folder)?;
     keys_and_documents(&folder)?;
     exchange(&folder)?;
     audit_log(&folder)?;
+    identities(&folder)?;
     texts(&folder)?;
+    credentials(&folder)?;
+    storages(&folder)?;
+    requests(&folder)?;
+    workload_connections(&folder)?;
     sealed_models(&folder)
 }
 
@@ -87,6 +95,47 @@ fn evidence(folder: &Path) -> std::io::Result<()> {
     write(folder, "snp_crl", lists.collect::<Vec<_>>())
 }
 
+/// Quotes with every kind of report, one of them in a larger buffer; certificates, lists and documents under the soft root.
+fn td_evidence(folder: &Path) -> std::io::Result<()> {
+    let machines = || (0u8..).zip(TdMachine::all());
+    let padded = [TdMachine::chosen(0).quote.as_slice(), &[0; 70]].concat();
+    let quotes = machines().map(|(choice, machine)| chosen(choice, &machine.quote));
+    write(folder, "tdx_quote", quotes.chain([chosen(0, &padded)]))?;
+    let certificates = machines().take(2).flat_map(|(choice, machine)| {
+        let all = machine.chain.iter().cloned().chain([machine.platform.tcb_signer_der(), machine.platform.root_der()]);
+        (0u8..).zip(all).map(move |(place, der)| [&[choice, place], der.as_slice()].concat())
+    });
+    write(folder, "tdx_certificates", certificates.collect::<Vec<_>>())?;
+    let lists = machines().take(2).flat_map(|(choice, machine)| {
+        let platform = &machine.platform;
+        // Under another key, so that the target signs: it asserts that nothing else is believed.
+        let other = SoftTdx::new().under(Root::Other).key(TdxRole::Root);
+        let revoking = |list: &mut RevocationList| {
+            list.revoke(&platform.serial(TdxRole::Pck));
+            list.revoke(&[1]);
+            list.signer = other.clone();
+        };
+        let pck = [platform.pck_list_der(&[]), platform.pck_list_with(revoking)].map(|der| chosen(choice | 0x80, &der));
+        [platform.root_list_der(&[]), platform.root_list_with(revoking)].map(|der| chosen(choice, &der)).into_iter().chain(pck)
+    });
+    write(folder, "tdx_crl", lists.collect::<Vec<_>>())?;
+    let platform = SoftTdx::new();
+    let (info, identity) = (platform.tcb_info(), platform.qe_identity());
+    let older = platform.tcb_info().with(|info| {
+        info.levels[0].standing = Standing::new("SWHardeningNeeded", NEWEST_TCB).advising(&["INTEL-SA-90005"]);
+        info.levels.truncate(1);
+        info.module_identities.as_mut().expect("identities").truncate(2);
+    });
+    let seeds = [
+        chosen(0, &platform.tcb_info_body(|_| ())),
+        chosen(0x40, &platform.qe_identity_body(|_| ())),
+        chosen(0x80, info.json().as_bytes()),
+        chosen(0x80, older.json().as_bytes()),
+        chosen(0xc0, identity.json().as_bytes()),
+    ];
+    write(folder, "tdx_collateral", seeds)
+}
+
 /// As firmware leaves them, cut where the events end, with a second algorithm, and with each type whose data is taken apart.
 fn event_logs(folder: &Path) -> std::io::Result<()> {
     let boot = EventLog::boot();
@@ -114,20 +163,9 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
     write(folder, "key_file", [protect(Unlock::Nothing), protect(Unlock::KeyFile(Zeroizing::new(vec![7; 32]))), passphrase])?;
     let root = *Signer::Root.key().public();
     let policy = PolicyBody { installation: root, name: name("inference"), version: Version::FIRST, toml: "format = 1".to_owned() };
-    let gone = |version| Revocation { name: name("acme/llama"), version, reason: "leaked".to_owned() };
+    let gone = |version| Revocation { kind: None, name: name("acme/llama"), version, reason: "leaked".to_owned() };
     let revoked = vec![gone(None), gone(Some(Version::FIRST))];
     let revocations = RevocationsBody { installation: root, version: Version::FIRST, revoked };
-    let baseline = |day: u64, microcode| TcbBaseline {
-        product: BaselineProduct::Turin,
-        published: UnixTime::from_seconds(day * 86_400),
-        fmc: Some(1),
-        bootloader: 1,
-        tee: 1,
-        snp: 4,
-        microcode,
-    };
-    let baselines = vec![baseline(20_000, 81), baseline(20_100, 82)];
-    let calendar = TcbBaselinesBody { installation: root, name: name("amd"), version: Version::FIRST, baselines };
     let sealed = hpke::seal(recipient().public(), b"info", &[], b"outcome").expect("sealed");
     let statement = documents::statement();
     let seeds = [
@@ -139,47 +177,65 @@ fn keys_and_documents(folder: &Path) -> std::io::Result<()> {
         chosen(4, &json(&certificate(CertifiedKey::Log(*Signer::Log.key().public())))),
         chosen(4, &json(&certificate(CertifiedKey::Sealing(recipient().public().clone())))),
         chosen(5, &json(&AnswerBody { request: Digest::from([9; 32]), sealed })),
-        chosen(6, &json(&calendar)),
+        chosen(6, &json(&documents::calendar())),
     ];
     write(folder, "signed_document", seeds)?;
     write(folder, "record_file", [json(&documents::record())])?;
     collateral(folder)
 }
 
-/// Bundles and forms. Of Intel's there are only shapes here: chains and signatures that nobody made.
+/// Bundles and forms, with what the soft platforms hand out.
 fn collateral(folder: &Path) -> std::io::Result<()> {
     let platform = SoftPlatform::new(Line::Milan);
-    let chain = "-----BEGIN CERTIFICATE-----\nAw==\n-----END CERTIFICATE-----\n";
-    let dates = r#""issueDate":"2026-01-01T00:00:00Z","nextUpdate":"2026-01-31T00:00:00Z","tcbEvaluationDataNumber":1"#;
-    let info = format!(r#"{{"id":"TDX","version":3,{dates},"fmspc":"00806F050000"}}"#);
-    let body = format!(r#"{{"tcbInfo":{info},"signature":"00"}}"#);
+    let td = SoftTdx::new();
+    let soft = td.collateral();
     let piece = |kind: CollateralKind, bytes: &[u8]| CollateralPiece {
         kind,
         bytes: bytes.to_vec(),
-        issuer_chain: kind.has_chain().then(|| chain.to_owned()),
+        issuer_chain: kind.has_chain().then(|| soft.issuer_chain.clone()),
         source: "seeds".to_owned(),
     };
     let pieces = vec![
         piece(CollateralKind::SnpCrl, &platform.crl_der(&[])),
-        piece(CollateralKind::TdxTcbInfo, body.as_bytes()),
+        piece(CollateralKind::TdxTcbInfo, &soft.tcb_info),
         piece(CollateralKind::SnpCertificate, &platform.vcek_der()),
     ];
     let bundle = CollateralBundleBody { created: NOW, pieces };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let (info, identity) = (td.tcb_info().json(), td.qe_identity().json());
+    let signature = |text: &str| hex(&sign(&td.key(TdxRole::TcbSigner), text.as_bytes()));
     let quote = serde_json::json!({
-        "pck_crl_issuer_chain": chain, "root_ca_crl": "", "pck_crl": "", "tcb_info_issuer_chain": chain, "tcb_info": info,
-        "tcb_info_signature": "00", "qe_identity_issuer_chain": chain, "qe_identity": "{}", "qe_identity_signature": "00",
+        "pck_crl_issuer_chain": soft.pck_list_issuer_chain, "root_ca_crl": hex(&soft.root_list), "pck_crl": hex(&soft.pck_list),
+        "tcb_info_issuer_chain": soft.issuer_chain, "tcb_info": info, "tcb_info_signature": signature(&info),
+        "qe_identity_issuer_chain": soft.issuer_chain, "qe_identity": identity, "qe_identity_signature": signature(&identity),
     });
+    let encoded = soft.issuer_chain.replace(' ', "%20").replace('\n', "%0A");
+    // As text: the TCB info in it keeps its very bytes.
     let client = format!(
-        r#"{{"collaterals":{{"tcbinfos":[{{"tdx_tcbinfo":{{"tcbInfo": {info}, "signature": "00"}}}}],"pckcacrl":{{}},"tdqeidentity":"{{}}",
-        "certificates":{{"TCB-Info-Issuer-Chain":"-----BEGIN%20CERTIFICATE-----%0A","SGX-Enclave-Identity-Issuer-Chain":"x"}},"rootcacrl":""}}}}"#
+        r#"{{"collaterals":{{"tcbinfos":[{{"fmspc":"{}","tdx_tcbinfo":{}}}],"tdqeidentity":{},"pckcacrl":{{"platformCrl":"{}"}},
+        "certificates":{{"TCB-Info-Issuer-Chain":"{encoded}","SGX-Enclave-Identity-Issuer-Chain":"{encoded}"}},"rootcacrl":"{}"}}}}"#,
+        td.fmspc_hex(),
+        String::from_utf8_lossy(&soft.tcb_info),
+        serde_json::Value::from(String::from_utf8_lossy(&soft.qe_identity)),
+        hex(&soft.pck_list),
+        hex(&soft.root_list),
     );
+    let pair = |first: &[u8], second: &[u8]| {
+        let at = (first.len() * 256).div_ceil(first.len() + second.len());
+        chosen(2, &[&[at as u8], first, second].concat())
+    };
     let seeds = [
         chosen(0, &json(&bundle)),
         chosen(1, &signed(&bundle, Signer::Authority).to_json()),
         chosen(1, &platform.crl_der(&[])),
+        chosen(1, &soft.pck_list),
         chosen(1, quote.to_string().as_bytes()),
         chosen(1, client.as_bytes()),
-        chosen(2, &[&[128], body.as_bytes(), chain.as_bytes()].concat()),
+        chosen(1, soft.pck_list_issuer_chain.as_bytes()),
+        chosen(1, encoded.as_bytes()),
+        pair(&soft.tcb_info, soft.issuer_chain.as_bytes()),
+        pair(&soft.qe_identity, soft.issuer_chain.as_bytes()),
+        pair(&soft.pck_list, soft.pck_list_issuer_chain.as_bytes()),
     ];
     write(folder, "collateral_bundle", seeds)
 }
@@ -203,6 +259,7 @@ fn exchange(folder: &Path) -> std::io::Result<()> {
         configuration: Digest::from([6; 32]),
         purpose: Purpose::Release,
         items,
+        identity: None,
     };
     let table = certificate_table(&[(Guid::VCEK, b"vcek"), (Guid::ASK, b"ask")]);
     let fresh = || EvidenceMessage::SevSnp { report: Machine::chosen(0).report.clone(), certificate_table: table.clone() };
@@ -289,6 +346,7 @@ fn audit_log(folder: &Path) -> std::io::Result<()> {
         policy: Some(Digest::from([2; 32])),
         verdict,
         reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        issued: None,
     };
     let (digest, signer) = (Digest::from([3; 32]), *Signer::Publisher.key().public());
     let events = [
@@ -321,6 +379,58 @@ fn audit_log(folder: &Path) -> std::io::Result<()> {
     write(folder, "entries", events.into_iter().map(|event| json(&entry(event))))
 }
 
+/// From the protocol's own vectors: tokens that hold, and each that is refused.
+fn identities(folder: &Path) -> std::io::Result<()> {
+    let entries = |list: &str| tokens::VECTOR[list].as_array().expect("a list").clone();
+    let text = |value: &serde_json::Value| value.as_str().expect("text").as_bytes().to_vec();
+    let whole = |class: &'static str| {
+        let all = entries("accepted").into_iter().chain(entries("refused"));
+        all.filter(move |entry| entry["class"] == class).map(|entry| entry["token"].clone())
+    };
+    let claims = |class: &'static str| {
+        let accepted = entries("accepted").into_iter().filter(move |entry| entry["class"] == class);
+        accepted
+            .map(move |entry| from_base64url(entry["token"].as_str().expect("text").split('.').nth(1).expect("claims")).expect("base64"))
+    };
+    let header = tokens::header(&tokens::ISSUER.jwt, "JWT");
+    let jwt = whole("jwt-svid").map(|token| chosen(0, &text(&token)));
+    write(folder, "jwt", jwt.chain([chosen(1, header.as_bytes())]).chain(claims("jwt-svid").map(|claims| chosen(2, &claims))))?;
+    let ear = whole("attestation-result").map(|token| chosen(0, &text(&token)));
+    write(folder, "ear", ear.chain(claims("attestation-result").map(|claims| chosen(1, &claims))))?;
+    let issuer = &*tokens::ISSUER;
+    let key = serde_json::to_vec(&issuer.jwt.jwk()).expect("JSON");
+    let bundles = [
+        chosen(0, issuer.bundle.to_json().as_bytes()),
+        chosen(1, issuer.result_keys.to_json().as_bytes()),
+        chosen(2, &key),
+        chosen(3, issuer.jwt.spki().as_der()),
+    ];
+    write(folder, "bundle", bundles)?;
+    let texts: [(u8, &[u8]); 4] = [
+        (0, b"spiffe://acme.example/inference/vllm"),
+        (1, b"spiffe://acme.example"),
+        (2, b"spiffe://acme.example/{anchors}/{platform}/{policy}/{workload}\nvllm\nresearch"),
+        (2, b"spiffe://acme.example/{workload}\na/b"),
+    ];
+    write(folder, "spiffe_template", texts.map(|(choice, text)| chosen(choice, text)))
+}
+
+fn credentials(folder: &Path) -> std::io::Result<()> {
+    let secret = |text: &str| Secret::new(Zeroizing::new(text.as_bytes().to_vec()));
+    let expires = Some(NOW);
+    let name = "service-account.json".parse().expect("a file name");
+    let variable = |name: &str, value: &str| Variable { name: name.parse().expect("a variable"), value: secret(value) };
+    let bodies = [
+        CredentialBody { expires, content: Content::Opaque(secret("sk-1")) },
+        CredentialBody { expires: None, content: Content::File { name, value: secret("{}") } },
+        CredentialBody { expires, content: Content::Variables(vec![variable("A", "one"), variable("PASSWORD", "two")]) },
+    ];
+    // The long form stands behind its magic, which the target adds.
+    let long = bodies.iter().map(|body| chosen(0, body.write().expect("a body").get(MAGIC.len()..).unwrap_or_default()));
+    let text = b"# comment\nA=one # two\nexport B='x \"y\"'\nC=\"1\\n2\\\\\"\n";
+    write(folder, "credential_body", long.chain([chosen(0, b"sk-1"), chosen(1, text)]))
+}
+
 fn texts(folder: &Path) -> std::io::Result<()> {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
     let mut seeds = vec![std::fs::read(policies.join("tests/full.toml"))?];
@@ -351,6 +461,10 @@ fn texts(folder: &Path) -> std::io::Result<()> {
          configfs = \"/x\"\nstate = \"/run/s\"\nplaintext = \"disk\"\nstdout = \"allowed\"\ncovers = [\"/etc/engine\"]\n",
         key(1)
     );
+    let guest = format!(
+        "{guest}[storage]\nconnections = 4\nrange-mib = 8\nmemory-mib = 64\nidle-seconds = 9\nretry-seconds = 60\nca-file = \"/b.pem\"\n[storage.s3]\n\
+         endpoint = \"https://s3.example.com\"\nregion = \"r\"\naddressing = \"virtual-host\"\ncredentials = \"file:/c\"\n"
+    );
     write(folder, "guest_config", [guest.into_bytes(), format!("root = \"{}\"\nbroker = \"http://[::1]:80\"\n", key(1)).into_bytes()])
 }
 
@@ -367,9 +481,69 @@ fn accepting(measurement: &str) -> String {
 fn sealed_models(folder: &Path) -> std::io::Result<()> {
     let manifest = Model::seal().manifest;
     write(folder, "manifest", [chosen(0, &manifest.to_json()), chosen(1, &manifest.payload)])?;
+    let header = |json: &str, data: usize| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &vec![0; data]].concat();
+    let two = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"F4","shape":[4],"data_offsets":[12,14]}}"#;
+    write(folder, "safetensors", [header("{}", 0), header(two, 14), header("{}      ", 0)])?;
+    let pickles: [&[u8]; 5] = [
+        b"cos\nsystem\n(S'id'\ntR.",
+        b"(dp0\nVa\np1\nI1\ns.",
+        b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.",
+        b"\x80\x04\x95\x0a\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01a\x94K\x01s.",
+        b"PK\x03\x04\x14\0\0\0\0\0PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    ];
+    write(folder, "pickle", pickles.map(<[u8]>::to_vec))?;
+    write(folder, "model_signature", [chosen(0, &maker::sign(maker::STATEMENT.as_bytes())), chosen(1, maker::STATEMENT.as_bytes())])?;
     // Lists of changes are any bytes: some lengths and patterns to begin with.
     let bytes = |step: usize, length: usize| (0..length).map(|at| (at * step + at / 7) as u8).collect::<Vec<_>>();
     write(folder, "sealed_reader", [Vec::new(), bytes(1, 40), bytes(37, 64), bytes(73, 128), bytes(151, 200)])
+}
+
+/// Beginnings of connections to the Workload API, behind the size of the pieces in which they come.
+fn workload_connections(folder: &Path) -> std::io::Result<()> {
+    let fields = b"@\x05:path\x04/a%b@\n:authority\x10tmp%2FdumpG.sock\x83\x86@\x02te\x08trailers\x00\x12workload.spiffe.io\x04true";
+    let frame = |kind: u8, flags: u8, payload: &[u8]| [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat();
+    let padded = [&[2][..], b"\x80\0\0\0\x01", fields, b"\0\0"].concat();
+    let (head, tail) = fields.split_at(20);
+    let frames = [
+        frame(1, 4, fields),
+        frame(1, 0x2c, &padded),
+        [frame(1, 0, head), frame(9, 4, tail), frame(0, 1, &[0; 5])].concat(),
+        frame(1, 4, b"\x41\x03a%b\x01\x83abc"),
+    ];
+    let connection = |frames: Vec<u8>| [&[3][..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, &[]), &frames].concat();
+    write(folder, "workload_authority", frames.map(connection))
+}
+
+/// Heads of requests to the credential proxy.
+fn requests(folder: &Path) -> std::io::Result<()> {
+    let heads = [
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /v1/chat?a=b HTTP/1.1\r\nHost: a.example\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n",
+        "POST /v1/chat HTTP/1.1\r\nhost: a.example:443\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n",
+        "DELETE https://a.example/v1/files/a%20b HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\nCookie: b\r\n\r\n",
+        "GET /v1/%2e%2e/a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /v1/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET /v1/a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ];
+    write(folder, "proxy_request", heads.map(|head| head.as_bytes().to_vec()))
+}
+
+/// Heads of answers behind the 18 bytes of what was asked for, and places.
+fn storages(folder: &Path) -> std::io::Result<()> {
+    let answer = |start: u64, length: u64, status: u16, head: &str| {
+        [&start.to_le_bytes()[..], &length.to_le_bytes(), &(status - 200).to_le_bytes(), head.as_bytes()].concat()
+    };
+    let answers = [
+        answer(0, 4096, 206, "content-range: bytes 0-4095/65536\netag: \"a\"\ncontent-length: 4096"),
+        answer(4096, 4096, 206, "content-range: bytes 4096-5000/5001"),
+        answer(0, 4096, 200, "content-length: 20"),
+        answer(0, 4096, 416, "content-range: bytes */0"),
+        answer(0, 4096, 302, "location: https://h/a"),
+        answer(0, 4096, 503, "retry-after: 7"),
+    ];
+    write(folder, "storage_answer", answers)?;
+    let places = ["/mnt/models/llama", "https://h:8443/a/b", "s3://acme-models/llama/3", "gs://acme", "az://acme/a"];
+    write(folder, "sealed_location", places.map(|place| place.as_bytes().to_vec()))
 }
 
 fn certificate(certified: CertifiedKey) -> CertificateBody {

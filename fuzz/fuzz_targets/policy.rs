@@ -6,11 +6,13 @@ use std::sync::OnceLock;
 
 use attestation::{Collateral, PlatformClaims};
 use libfuzzer_sys::fuzz_target;
-use policies::{Policy, Verdict, codes};
-use portcullis_fuzz::NOW;
+use policies::{Aging, Calendar, Policy, Verdict, codes};
 use portcullis_fuzz::snp::Machine;
+use portcullis_fuzz::tdx::TdMachine;
+use portcullis_fuzz::{NOW, Signer, documents};
 use protocol::ids::{Digest, Role};
 use testbed::snp::ReportBuilder;
+use testbed::tdx::{TdAttributes, TdReport};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -23,18 +25,35 @@ fuzz_target!(|data: &[u8]| {
     let (roles, digest) = ([Role::WholeVm, policy.role().clone()], Digest::from([1; 32]));
     for guest in guests() {
         for situation in [None, Some((&roles[0], &digest)), Some((&roles[1], &digest))] {
-            let checks = policy.examine(&guest.claims, situation, None, NOW);
-            assert!(!checks.is_empty() && checks.iter().all(|check| codes::find(check.code).is_some()));
-            let permitted = checks.iter().all(|check| check.verdict == Verdict::Passed);
-            assert!(!permitted || text.contains(guest.word), "permitted {} without a word", guest.word);
+            for calendar in [None, Some(calendar())] {
+                let checks = policy.examine(&guest.claims, situation, calendar, NOW);
+                assert!(!checks.is_empty() && checks.iter().all(|check| codes::find(check.code).is_some()));
+                let permitted = checks.iter().all(|check| check.verdict == Verdict::Passed);
+                let word = guest.word.is_some_and(|word| text.contains(word));
+                assert!(!permitted || word, "permitted {:?} without a word", guest.word);
+                // What time alone will deny is denied then, and by that check.
+                let Some(forecast) = policy.forecast(&Aging::from(&guest.claims), calendar, NOW) else { continue };
+                assert!(codes::find(forecast.check).is_some());
+                let then = policy.examine(&guest.claims, situation, calendar, forecast.denied_at);
+                assert!(then.iter().any(|check| check.code == forecast.check && check.verdict == Verdict::Failed), "{forecast:?}");
+            }
         }
     }
 });
 
+/// Baselines of every line, one of them of a year ago.
+fn calendar() -> &'static Calendar {
+    static CALENDAR: OnceLock<Calendar> = OnceLock::new();
+    CALENDAR.get_or_init(|| {
+        let body = serde_json::to_vec(&documents::calendar()).expect("JSON");
+        Calendar::new(&documents::read(&body, Signer::Authority).expect("a calendar"))
+    })
+}
+
 struct Guest {
     claims: PlatformClaims,
-    /// What a policy must say to permit it.
-    word: &'static str,
+    /// What a policy must say to permit it; `None` where no policy can.
+    word: Option<&'static str>,
 }
 
 fn guests() -> &'static [Guest] {
@@ -46,12 +65,24 @@ fn guests() -> &'static [Guest] {
             ("migration", |report| report.policy |= 1 << 18),
             ("vmpl", |report| report.vmpl = 3),
         ];
+        let td_changes: [(Option<&str>, fn(&mut TdReport)); 5] = [
+            (Some("measurements"), |_| ()),
+            (None, |report| report.td_attributes |= TdAttributes::DEBUG),
+            (None, |report| report.td_attributes |= TdAttributes::MIGRATABLE),
+            (None, |report| report.td_attributes &= !TdAttributes::SEPT_VE_DISABLE),
+            (Some("perfmon"), |report| report.td_attributes |= TdAttributes::PERFMON),
+        ];
         let guest = |machine: &Machine, (word, change): (&'static str, fn(&mut ReportBuilder))| {
             let report = machine.platform.sign(&machine.platform.report_by(machine.leaf).with(change));
             let collateral = Collateral { crls: vec![machine.crl.clone()], ..Collateral::default() };
             let genuine = machine.judge(machine.evidence(&report), &collateral).expect("a genuine guest");
-            Guest { claims: genuine.platform().clone(), word }
+            Guest { claims: genuine.platform().clone(), word: Some(word) }
         };
-        Machine::all().iter().flat_map(|machine| changes.map(|change| guest(machine, change))).collect()
+        let td = |machine: &TdMachine, (word, change): (Option<&'static str>, fn(&mut TdReport))| {
+            let quote = machine.guest.quote.clone().with(|quote| change(&mut quote.body)).bytes();
+            Guest { claims: machine.judge(&quote).expect("a genuine TD").platform().clone(), word }
+        };
+        let guests = Machine::all().iter().flat_map(|machine| changes.map(|change| guest(machine, change)));
+        guests.chain(TdMachine::all().iter().flat_map(|machine| td_changes.map(|change| td(machine, change)))).collect()
     })
 }

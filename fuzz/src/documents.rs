@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 
-use protocol::documents::{Kind, StatementBody};
+use protocol::documents::{BaselineProduct, Kind, StatementBody, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::{Body, Document, DocumentError, DocumentSignature, SignedDocument, pae};
 use protocol::envelope::{Draft, RecordFile, write_record};
 use protocol::ids::{AnchorClass, Digest, Version};
+use protocol::time::UnixTime;
 
-use crate::{Signer, recipient};
+use crate::{NOW, Signer, recipient};
 
 /// Any bytes as a payload of this type, signed by `signer`.
 #[must_use]
@@ -88,4 +89,21 @@ pub fn statement() -> StatementBody {
         anchors: AnchorClass::Test,
         commitment: Digest::from([2; 32]),
     }
+}
+
+/// A TCB calendar: two baselines of each line, the second half a year before [`crate::NOW`].
+///
+/// # Panics
+/// Never: every part is well formed.
+#[must_use]
+pub fn calendar() -> TcbBaselinesBody {
+    let half_a_year_ago = UnixTime::from_seconds(NOW.seconds() - 182 * 86_400);
+    let lines = [BaselineProduct::Milan, BaselineProduct::Genoa, BaselineProduct::Turin];
+    let baselines = lines.into_iter().flat_map(|product| {
+        let fmc = (product == BaselineProduct::Turin).then_some(0);
+        let first = TcbBaseline { product, published: UnixTime::from_seconds(0), fmc, bootloader: 0, tee: 0, snp: 0, microcode: 0 };
+        [first, TcbBaseline { published: half_a_year_ago, snp: 1, ..first }]
+    });
+    let name = "amd".parse().expect("a name");
+    TcbBaselinesBody { installation: *Signer::Root.key().public(), name, version: Version::FIRST, baselines: baselines.collect() }
 }

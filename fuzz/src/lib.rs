@@ -7,8 +7,11 @@
 pub mod documents;
 pub mod forms;
 pub mod log;
+pub mod maker;
 pub mod model;
 pub mod snp;
+pub mod tdx;
+pub mod tokens;
 
 use protocol::hpke::RecipientSecret;
 use protocol::keys::SigningKey;

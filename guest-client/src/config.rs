@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! digest = SHA-256( LP("portcullis/guest-configuration/v1") ‖ LP(root) ‖ LP(plaintext) ‖ LP(stdout) ‖ LP(plain-http)
-//!                   ‖ optional(state) ‖ LP(n) ‖ n times: LP(path) ‖ LP(SHA-256 of that covered file) )
+//!                   ‖ optional(state) ‖ LP(n) ‖ n times: LP(path) ‖ LP(SHA-256 of that covered file)
+//!                   ‖ where there are any: LP("model-signers") ‖ LP(m) ‖ m times: LP(model) ‖ LP(key id) ‖ LP(contents) )
 //! ```
 //! with `LP` and `optional` as in [`protocol::transcript`], words as they stand in the file, numbers as eight big-endian bytes.
 
@@ -15,12 +16,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use models_manifest::signature::{self, Depth, ModelSigner, SignatureError};
+use models_manifest::{Progress, RangeSource, SealedModel};
 use protocol::encoding::{Fields, sha256};
-use protocol::ids::Digest;
+use protocol::ids::{Digest, Name};
 use protocol::keys::PublicKey;
 use serde::Deserialize;
 
 use crate::evidence::{self, Choice, EventLogChoice, Interfaces};
+use crate::sources::settings::{Storage, StorageFile};
 use connection::{Endpoint, PlainHttp};
 
 /// Where the configuration lies unless `--config` says otherwise.
@@ -31,6 +35,8 @@ const FILE: u64 = 64 * 1024;
 const COVERED_FILE: u64 = 1024 * 1024;
 /// Covered files at most.
 const COVERED_FILES: usize = 32;
+/// Models with a required signer at most; the file's own limit is nearer.
+const MODEL_SIGNERS: usize = 256;
 
 /// Where plaintext may be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -101,6 +107,67 @@ struct File {
     stdout: Stdout,
     #[serde(default)]
     covers: Vec<PathBuf>,
+    #[serde(default)]
+    storage: StorageFile,
+    #[serde(default)]
+    model_signers: Vec<ModelSignerWords>,
+}
+
+/// `[[model-signers]]`, word for word.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ModelSignerWords {
+    model: Name,
+    key: String,
+    #[serde(default)]
+    contents: SignedContents,
+}
+
+/// Whether the guest itself holds each file of a model to the digest that its signer signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignedContents {
+    /// Yes: the whole model is read once before it is opened.
+    #[default]
+    Hashed,
+    /// No: the publisher did, and its signature says so. Signature and list of files are verified all the same.
+    PublisherVouches,
+}
+
+impl SignedContents {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hashed => "hashed",
+            Self::PublisherVouches => "publisher-vouches",
+        }
+    }
+}
+
+/// Whose OpenSSF model signature a model must bear before this guest uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredModelSigner {
+    /// The model.
+    pub model: Name,
+    /// Its signer. Trusted: for what the model is, beside the publisher.
+    pub key: ModelSigner,
+    /// Whether the guest hashes the files itself.
+    pub contents: SignedContents,
+}
+
+impl RequiredModelSigner {
+    /// Holds a model to its signer, before anything of it is used.
+    ///
+    /// # Errors
+    /// As [`signature::verify`].
+    pub fn verify<S: RangeSource + Sync>(&self, model: &SealedModel<S>, progress: &mut dyn Progress) -> Result<(), SignatureError> {
+        let depth = match self.contents {
+            SignedContents::Hashed => Depth::Contents,
+            SignedContents::PublisherVouches => Depth::PublisherVouches,
+        };
+        signature::verify(model, &self.key, depth, progress).map(drop)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -130,6 +197,10 @@ pub struct Config {
     pub stdout: Stdout,
     /// Files whose content the digest covers, such as an engine's arguments.
     pub covers: Vec<PathBuf>,
+    /// How sealed models are fetched. Not trusted: every byte that comes is checked. Not in the digest, but for plain HTTP.
+    pub storage: Storage,
+    /// Models that must bear a signature of their own, each named once.
+    pub model_signers: Vec<RequiredModelSigner>,
 }
 
 /// What the command line changes.
@@ -177,6 +248,7 @@ impl Config {
         if let Some(relative) = file.covers.iter().chain(&file.state).find(|path| !path.is_absolute()) {
             return Err(format!("{} is not an absolute path", relative.display()));
         }
+        let model_signers = model_signers(file.model_signers)?;
         let mut broker = Endpoint::new(&file.broker);
         broker.ca_file = file.ca_file;
         broker.plain_http = match file.plain_http {
@@ -188,8 +260,10 @@ impl Config {
             Some(seconds) => broker.timeout = Duration::from_secs(seconds),
             None => {}
         }
+        let storage = file.storage.settings(broker.plain_http)?;
         Ok(Self {
             root: file.root,
+            storage,
             broker,
             evidence,
             interfaces: Interfaces { configfs: file.configfs.unwrap_or_else(|| PathBuf::from(evidence::configfs::ROOT)), event_log },
@@ -197,7 +271,14 @@ impl Config {
             plaintext: file.plaintext,
             stdout: file.stdout,
             covers: file.covers,
+            model_signers,
         })
+    }
+
+    /// Whose signature the model called `name` must bear; `None` where any sealed by a trusted publisher will do.
+    #[must_use]
+    pub fn model_signer(&self, name: &Name) -> Option<&RequiredModelSigner> {
+        self.model_signers.iter().find(|required| required.model == *name)
     }
 
     /// With what the command line changes.
@@ -206,6 +287,7 @@ impl Config {
         self.broker.url = overrides.broker.unwrap_or(self.broker.url);
         self.broker.ca_file = overrides.ca_file.or(self.broker.ca_file);
         self.broker.plain_http = overrides.plain_http.unwrap_or(self.broker.plain_http);
+        self.storage.plain_http = self.broker.plain_http;
         self.evidence = overrides.evidence.unwrap_or(self.evidence);
         self.state = overrides.state.or(self.state);
         self.plaintext = overrides.plaintext.unwrap_or(self.plaintext);
@@ -238,8 +320,30 @@ impl Config {
         for path in &self.covers {
             fields = fields.field(path.as_os_str().as_encoded_bytes()).field(sha256(&bounded(path, COVERED_FILE)?));
         }
+        if !self.model_signers.is_empty() {
+            fields = fields.field("model-signers").number(self.model_signers.len() as u64);
+        }
+        for RequiredModelSigner { model, key, contents } in &self.model_signers {
+            fields = fields.field(model.to_string()).field(key.id().as_bytes()).field(contents.as_str());
+        }
         Ok(fields.sha256())
     }
+}
+
+/// Each model once, each with a key.
+fn model_signers(words: Vec<ModelSignerWords>) -> Result<Vec<RequiredModelSigner>, String> {
+    if words.len() > MODEL_SIGNERS {
+        return Err(format!("model-signers: {} models, more than {MODEL_SIGNERS}", words.len()));
+    }
+    let mut read: Vec<RequiredModelSigner> = Vec::with_capacity(words.len());
+    for ModelSignerWords { model, key, contents } in words {
+        let key = key.parse::<ModelSigner>().map_err(|error| format!("model-signers: {model}: {error}"))?;
+        if read.iter().any(|other| other.model == model) {
+            return Err(format!("model-signers: {model} stands twice"));
+        }
+        read.push(RequiredModelSigner { model, key, contents });
+    }
+    Ok(read)
 }
 
 fn bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
@@ -327,6 +431,45 @@ mod tests {
         ] {
             assert_eq!(digest(indifferent), digest(""), "{indifferent}");
         }
+    }
+
+    /// An elliptic curve key: the generator of P-256.
+    const MAKER: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt\n\
+        6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\n\
+        -----END PUBLIC KEY-----\n";
+
+    fn signer(model: &str, more: &str) -> String {
+        format!("[[model-signers]]\nmodel = \"{model}\"\nkey = \"\"\"\n{MAKER}\"\"\"\n{more}\n")
+    }
+
+    #[test]
+    fn a_required_signer_is_part_of_the_digest() {
+        let one = signer("acme/llama", "");
+        let config = Config::parse(&text(&one)).unwrap();
+        let required = config.model_signer(&"acme/llama".parse().unwrap()).unwrap();
+        assert_eq!(required.contents, SignedContents::Hashed);
+        assert!(config.model_signer(&"acme/other".parse().unwrap()).is_none());
+        let mut digests = vec![digest(""), digest(&one)];
+        digests.push(digest(&signer("acme/other", "")));
+        digests.push(digest(&signer("acme/llama", "contents = \"publisher-vouches\"")));
+        digests.push(digest(&[one.clone(), signer("acme/other", "")].concat()));
+        let distinct: std::collections::HashSet<_> = digests.iter().collect();
+        assert_eq!(distinct.len(), digests.len());
+        assert_eq!(digest(&signer("acme/llama", "contents = \"hashed\"")), digest(&one));
+    }
+
+    #[test]
+    fn a_required_signer_is_one_key_for_one_model() {
+        let refused = |more: &str| Config::parse(&text(more)).unwrap_err();
+        assert!(refused(&signer("acme/llama", "").repeat(2)).contains("acme/llama stands twice"));
+        assert!(refused("[[model-signers]]\nmodel = \"a\"\nkey = \"none\"\n").contains("not one PEM block"));
+        assert!(refused("[[model-signers]]\nmodel = \"a\"\n").contains("key"));
+        assert!(refused(&signer("a", "contents = \"anything\"")).contains("contents"));
+        assert!(refused(&signer("a", "more = 1")).contains("more"));
+        let many = |number: usize| (0..number).map(|index| signer(&format!("m{index}"), "")).collect::<String>();
+        assert!(Config::parse(&text(&many(MODEL_SIGNERS))).is_ok());
+        assert!(refused(&many(MODEL_SIGNERS + 1)).contains("more than"));
     }
 
     #[test]

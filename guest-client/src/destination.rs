@@ -2,7 +2,8 @@
 //!
 //! A guest's memory is encrypted; what it writes to a disk, a shared folder or the network is not, whatever the mount is called.
 //! So a destination is judged by the kernel's own word for the file system (`statfs`): tmpfs and ramfs pass, everything else is
-//! refused. tmpfs is memory only while nothing swaps it out, so active swap refuses it too, unless it is mounted `noswap`.
+//! refused. tmpfs is memory only while nothing swaps it out, so active swap refuses it too, unless it is mounted `noswap`. Keys and
+//! what is being decrypted lie in this process's own memory, so there it takes more: a cgroup that swaps nothing.
 
 use std::fs;
 use std::io;
@@ -10,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{major, minor, statfs};
+
+use crate::capacity;
 
 /// `TMPFS_MAGIC` (`include/uapi/linux/magic.h`).
 const TMPFS: i64 = 0x0102_1994;
@@ -47,6 +50,12 @@ pub enum DestinationError {
         /// The first swap device or file.
         device: String,
     },
+    /// The kernel may write this process's memory to disk.
+    #[error("swap is active on {device}, and keys and what is decrypted pass through memory that may be swapped")]
+    ServerSwap {
+        /// The first swap device or file.
+        device: String,
+    },
     /// It cannot be told.
     #[error("cannot tell where {} lies: {error}", path.display())]
     Unknown {
@@ -64,6 +73,7 @@ impl DestinationError {
         match self {
             Self::NotMemory { .. } => "destination-not-memory",
             Self::Swap { .. } => "destination-swap",
+            Self::ServerSwap { .. } => "destination-server-swap",
             Self::Unknown { .. } => "destination-unknown",
         }
     }
@@ -73,13 +83,50 @@ impl DestinationError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NotMemory { .. } => "mount a tmpfs there, or, where the disk is encrypted by the guest itself, say --to-disk",
+            Self::ServerSwap { .. } => {
+                "swapoff -a; or forbid this process's cgroup to swap (memory.swap.max = 0; systemd: MemorySwapMax=0); or say plaintext = \"disk\""
+            }
             Self::Swap { .. } => "swapoff -a, or mount the tmpfs with noswap (Linux 6.4), or say --to-disk",
             Self::Unknown { .. } => "the folder that it shall lie in must exist",
         }
     }
 }
 
-/// Checks that what is written to `path`, which need not exist yet, stays in memory.
+/// What a folder lies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// tmpfs or ramfs.
+    Memory,
+    /// Anything else.
+    Other,
+}
+
+/// What `folder` lies on.
+///
+/// # Errors
+/// The system's.
+pub fn kind(folder: &Path) -> Result<Kind, rustix::io::Errno> {
+    Ok(if matches!(statfs(folder)?.f_type, TMPFS | RAMFS) { Kind::Memory } else { Kind::Other })
+}
+
+/// Checks that what this process holds in its own memory stays there: that nothing is swapped, or nothing of its cgroup.
+///
+/// # Errors
+/// [`DestinationError::ServerSwap`], [`DestinationError::Unknown`].
+pub fn never_swapped() -> Result<(), DestinationError> {
+    let path = Path::new("/proc/swaps");
+    let swaps = match fs::read_to_string(path) {
+        // A kernel without swap.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(|error| DestinationError::Unknown { path: path.to_owned(), error })?,
+    };
+    match active_swap(&swaps) {
+        Some(device) if !capacity::swaps_nothing() => Err(DestinationError::ServerSwap { device }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that what is written to `path`, which need not exist yet, stays in memory, and what this process holds on the way there, too.
 ///
 /// # Errors
 /// [`DestinationError`].
@@ -87,7 +134,10 @@ pub fn in_memory(path: &Path) -> Result<(), DestinationError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     judge(parent)?;
     // What is there already may be a mount of its own.
-    if path.exists() { judge(path) } else { Ok(()) }
+    if path.exists() {
+        judge(path)?;
+    }
+    never_swapped()
 }
 
 fn judge(folder: &Path) -> Result<(), DestinationError> {

@@ -40,14 +40,14 @@ pub struct Report {
 /// What was decided about one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ItemReport {
-    /// `model` or `credential`.
+    /// `model`, `credential` or `identity`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
     /// The version that was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// `granted`, `permitted` or `refused`.
+    /// `granted`, `identified`, `permitted` or `refused`.
     pub result: &'static str,
     /// Until when a permit holds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +62,7 @@ impl ItemReport {
         let item = outcome.item();
         let (result, expires, reasons) = match outcome {
             ItemOutcome::Granted { expires, .. } => ("granted", Some(expires.to_string()), &[][..]),
+            ItemOutcome::Identified(identified) => ("identified", Some(identified.expires.to_string()), &[][..]),
             ItemOutcome::Permitted { expires, .. } => ("permitted", Some(expires.to_string()), &[][..]),
             ItemOutcome::Refused { reasons, .. } => ("refused", None, reasons.as_slice()),
         };

@@ -127,7 +127,13 @@ pub fn persist<T>(
 }
 
 /// Full jitter under a doubling bound; on top of it what the broker asks for.
-fn outage_wait(pace: &dyn Pace, patience: &Patience, since: Duration, failures: u32, after: Option<Duration>) -> Option<Duration> {
+pub(crate) fn outage_wait(
+    pace: &dyn Pace,
+    patience: &Patience,
+    since: Duration,
+    failures: u32,
+    after: Option<Duration>,
+) -> Option<Duration> {
     let bound = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_BACKOFF);
     let wait = after.unwrap_or_default().saturating_add(pace.below(bound));
     let end = since.saturating_add(patience.outage);

@@ -1,8 +1,8 @@
-//! Secrets to files: mode 0600 from the first byte on, under a temporary name until they are whole.
+//! Secrets to files: mode 0600 until they are whole, under a temporary name; then under their own, with the mode that was asked for.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use protocol::ids::random_bytes;
@@ -12,10 +12,20 @@ use protocol::ids::random_bytes;
 /// # Errors
 /// The system's.
 pub fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+    write_as(path, secret, 0o600)
+}
+
+/// The same for others' eyes too: the permission bits are given to the whole file, before it has its name.
+///
+/// # Errors
+/// The system's.
+pub fn write_as(path: &Path, secret: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = Temporary(folder.join(format!(".portcullis-{:016x}", u64::from_be_bytes(random_bytes().map_err(io::Error::other)?))));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.0)?;
     file.write_all(secret)?;
+    // Whatever the umask is.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(&temporary.0, path)
 }
@@ -40,7 +50,6 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_secret_is_its_owners_alone_and_replaces_what_was_there() {

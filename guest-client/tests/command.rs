@@ -1,20 +1,24 @@
 //! The command as people run it: a process of its own, against a broker and an evidence agent of this one.
 
+mod model_signers;
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use guest_client::agent::{Served, bind, serve};
 use models_manifest::folder::SealFolder;
-use models_manifest::{Backend, ChunkSize, Silent, seal_folder};
+use models_manifest::{Backend, ChunkSize, Silent, Workers, seal_folder};
 use protocol::ids::{Role, Version};
+use rustix::process::{Pid, Signal, kill_process};
 use support::{Broker, Key, Mischief, PUBLISHER, ROOT, Record, STRANGER, Soft};
 use tempfile::TempDir;
+use testbed::services::storage::{Storage, Trick};
 use testbed::tdx::{EventLog, SoftTdx, TdShape};
 
 /// A guest: its configuration, its agent's socket, and a folder in memory.
@@ -75,6 +79,7 @@ impl Guest {
             version: Version::FIRST,
             chunk_size: ChunkSize::try_from(65_536).unwrap(),
             backend: Backend::AwsLc,
+            workers: Workers::default(),
         };
         let made = seal_folder(&order, &PUBLISHER.key(), &mut Silent).unwrap();
         let record = Record { secret: made.key.as_bytes().to_vec(), publisher, manifest: Some(made.document.digest()) };
@@ -267,6 +272,37 @@ fn a_sealed_model_is_opened_byte_for_byte() {
 }
 
 #[test]
+fn an_opening_that_failed_is_resumed_and_its_progress_is_told() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let (sealed, to) = (guest.model(PUBLISHER), guest.in_memory("llama"));
+    let weights = sealed.join("weights/model.safetensors");
+    let good = fs::read(&weights).unwrap();
+    let mut bad = good.clone();
+    bad[250_000] ^= 1;
+    fs::write(&weights, bad).unwrap();
+    let output = guest.unseal(&sealed, &to, &["--resume", "--threads", "1"]);
+    assert_exit(&output, 1);
+    let [kept] = list(guest.memory.path()).try_into().expect("what was opened, alone");
+    assert!(kept.starts_with(".portcullis-partial-") && text(&output.stderr).contains(&format!("/{kept}; the same command goes on")));
+    fs::write(&weights, good).unwrap();
+    let output = guest.unseal(&sealed, &to, &["--resume", "--json", "--progress", "json", "--memory", "1"]);
+    assert_exit(&output, 0);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    // The small file, and three chunks of 64 KiB before the bad one.
+    assert_eq!((&json["kept"], &json["bytes"]), (&(18 + 3 * 65_536).into(), &300_018.into()));
+    let events: Vec<serde_json::Value> =
+        text(&output.stderr).lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = events.first().expect("progress");
+    assert_eq!((&first["event"], &first["total"]), (&"opening".into(), &300_018.into()));
+    assert_eq!(fs::read(to.join("weights/model.safetensors")).unwrap(), vec![0x5a; 300_000]);
+    assert_eq!(list(guest.memory.path()), ["llama"]);
+    assert_exit(&guest.unseal(&sealed, &guest.in_memory("other"), &["--threads", "0"]), 2);
+}
+
+#[test]
 fn a_model_of_another_publisher_manifest_or_key_is_not_opened_and_nothing_is_left() {
     let guest = guest();
     if !guest.has_memory() {
@@ -334,6 +370,212 @@ fn a_denied_model_leaves_nothing() {
 }
 
 #[test]
+fn a_sealed_model_is_opened_from_a_web_server_while_the_key_is_asked_for() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let (sealed, to) = (guest.model(PUBLISHER), guest.in_memory("llama"));
+    let server = Storage::start(&sealed);
+    let place = PathBuf::from(server.url());
+    assert_exit(&guest.unseal(&place, &to, &[]), 0);
+    assert_eq!(fs::read(to.join("weights/model.safetensors")).unwrap(), vec![0x5a; 300_000]);
+    let weights = || server.asked().iter().filter(|asked| asked.path == "weights/model.safetensors").count();
+    assert_eq!(weights(), 1, "all of it is one range");
+    // Whoever is denied has nothing, but what is read first was under way.
+    guest.broker.state().refused.insert("llama".into(), "beef".into());
+    assert_exit(&guest.unseal(&place, &guest.in_memory("denied"), &[]), 3);
+    assert_eq!((weights(), list(guest.memory.path())), (2, vec!["llama".to_owned()]));
+}
+
+#[test]
+fn a_storage_that_has_no_model_or_cannot_serve_is_named_before_the_key_is_asked_for() {
+    let guest = guest();
+    let sealed = guest.model(PUBLISHER);
+    let server = Storage::start(&sealed);
+    let config = guest.folder.path().join("guest.toml");
+    fs::write(&config, fs::read_to_string(&config).unwrap() + "[storage]\nretry-seconds = 0\n").unwrap();
+    let refused = |place: &str, code: &str, hint: &str| {
+        let output = guest.unseal(Path::new(place), &guest.in_memory("llama"), &["--to-disk"]);
+        assert_exit(&output, 1);
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("({code})")) && said.contains(hint), "{said}");
+    };
+    refused(&format!("{}/nothing", server.url()), "storage-missing", "portcullis-manifest.json");
+    server.always(Trick::Status(503, None));
+    refused(&server.url(), "storage-busy", "retry-seconds");
+    refused("http://storage.example.com/llama", "storage-plain-http", "--allow-plain-http");
+    refused("http://127.0.0.1:1/llama", "storage-unreachable", "is the address right");
+    refused("gs://acme/llama", "storage-settings", "[storage]");
+    assert!(guest.broker.state().requests.is_empty());
+    assert_exit(&guest.unseal(Path::new("ftp://h/llama"), &guest.in_memory("llama"), &[]), 2);
+    // What breaks behind the manifest is named too.
+    server.always(Trick::Well);
+    server.next("model.safetensors", vec![Trick::Status(403, None); 9]);
+    refused(&server.url(), "storage-forbidden", "credentials");
+    assert_eq!(list(guest.memory.path()), Vec::<String>::new());
+}
+
+/// How a process ended, and what it said.
+fn ended(child: Child) -> (Option<i32>, String, String) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn until(holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < until, "it does not come to that");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a process listens for a signal.
+fn catches(child: &Child, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+}
+
+#[test]
+fn an_opening_that_a_signal_ends_says_so_by_its_exit_code_and_leaves_nothing() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let sealed = guest.model(PUBLISHER);
+    let to = guest.in_memory("llama").display().to_string();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        // One that waits for its storage, and one to which something comes.
+        for trick in [Trick::StallsAfter(100), Trick::Slow(2000, Duration::from_millis(20))] {
+            for more in [&[][..], &["--json"], &["--resume"]] {
+                let server = Storage::start(&sealed);
+                server.next("model.safetensors", [trick.clone()]);
+                let arguments = ["unseal", "--model", "llama", "--sealed", &server.url(), "--to", &to];
+                let mut command = guest.command(&[&arguments, more].concat());
+                let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+                until(|| list(guest.memory.path()).iter().any(|name| name.starts_with(".portcullis")));
+                kill_process(Pid::from_child(&child), signal).unwrap();
+                let (status, out, err) = ended(child);
+                assert_eq!((status, out.as_str()), (Some(code), ""), "{trick:?} {more:?} {err}");
+                let name = if code == 130 { "SIGINT" } else { "SIGTERM" };
+                assert!(err.contains(&format!("error: ended by {name}\n")), "{err}");
+                if more == ["--resume"] {
+                    assert!(err.contains("; the same command goes on from there"), "{err}");
+                    let [kept] = list(guest.memory.path()).try_into().unwrap();
+                    fs::remove_dir_all(guest.in_memory(&kept)).unwrap();
+                } else {
+                    assert!(err.contains("hint: nothing was left at the destination\n"), "{err}");
+                    assert_eq!(list(guest.memory.path()), [""; 0]);
+                }
+            }
+        }
+        // Before the key is there.
+        guest.broker.misbehave(Mischief::Slow);
+        let calls = guest.broker.state().calls;
+        let mut command = guest.command(&["unseal", "--model", "llama", "--sealed", sealed.to_str().unwrap(), "--to", &to, "--json"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until(|| catches(&child, signal));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let (status, out, err) = ended(child);
+        assert_eq!((status, out.as_str(), guest.broker.state().calls), (Some(code), "", calls), "{err}");
+        assert_eq!(list(guest.memory.path()), [""; 0]);
+        guest.broker.misbehave(Mischief::None);
+    }
+    // The near miss: nobody asks it to end.
+    assert_exit(&guest.unseal(&sealed, &guest.in_memory("llama"), &[]), 0);
+}
+
+/// Whether this machine lets us mount; says so where it does not.
+fn can_mount() -> bool {
+    use guest_client::mount::place::{PlaceError, ready};
+    match ready(Path::new("/nonexistent")) {
+        Err(error @ (PlaceError::NoDevice { .. } | PlaceError::NotPermitted)) => {
+            println!("skipped: {error}");
+            false
+        }
+        _ => true,
+    }
+}
+
+impl Guest {
+    /// Mounts what lies at a place, hands the mount to `then`, and ends it; how it ended otherwise.
+    fn mounts(&self, place: &str, then: impl FnOnce(&Path)) -> Result<(), (Option<i32>, String)> {
+        let at = self.folder.path().join("mounted");
+        let mut command = self.command(&["mount", "--model", "llama", "--sealed", place, "--at", at.to_str().unwrap()]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if !line.starts_with("mounted: llama at ") {
+            let (code, _, err) = ended(child);
+            assert!(!at.exists(), "nothing is left behind");
+            return Err((code, err));
+        }
+        then(&at);
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let (code, _, err) = ended(child);
+        assert_eq!((code, at.exists()), (Some(0), false), "{err}");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sealed_model_is_mounted_from_a_web_server() {
+    if !can_mount() {
+        return;
+    }
+    let guest = guest();
+    let sealed = guest.model(PUBLISHER);
+    let server = Storage::start(&sealed);
+    let mounted = guest.mounts(&server.url(), |at| {
+        assert_eq!(fs::read(at.join("weights/model.safetensors")).unwrap(), vec![0x5a; 300_000]);
+        assert_eq!(fs::read_to_string(at.join("config.json")).unwrap(), "{\"hidden_size\": 8}");
+        // Where it lies and how it is fetched came with the order.
+        let servers = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
+        let words: Vec<String> = servers.map(|words| text_of(&words)).filter(|words| words.contains(at.to_str().unwrap())).collect();
+        let own: Vec<_> = words.iter().filter(|words| words.contains("mount-server")).collect();
+        assert!(own.len() == 1 && !own[0].contains(&server.url()), "{words:?}");
+    });
+    mounted.unwrap();
+    // A place without a model is named before the key is asked for.
+    let asked = guest.broker.state().requests.len();
+    let (code, said) = guest.mounts(&format!("{}/nothing", server.url()), |_| {}).unwrap_err();
+    assert!(code == Some(1) && said.contains("(storage-missing)"), "{said}");
+    assert_eq!(guest.broker.state().requests.len(), asked);
+    // Nothing of a model by another publisher is served.
+    guest.broker.state().records.get_mut("llama").unwrap().publisher = STRANGER;
+    let (code, said) = guest.mounts(&server.url(), |_| {}).unwrap_err();
+    assert!(code == Some(1) && said.contains("(manifest-signer)"), "{said}");
+}
+
+#[test]
+fn an_engine_reads_a_model_that_lies_on_a_web_server() {
+    if !can_mount() {
+        return;
+    }
+    let guest = guest();
+    let server = Storage::start(&guest.model(PUBLISHER));
+    let at = guest.folder.path().join("mounted");
+    let (mount, file) = (format!("llama={}", at.display()), at.join("config.json"));
+    let config = guest.folder.path().join("guest.toml").display().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-guest"));
+    // Where it cannot be read, the test says how things stand there.
+    let engine = "cat \"$0\" && exit; d=${0%/*}; { ls -land / /tmp \"${d%/*}\"; ls -land \"$d/..\" \"$d\"; ls -lan \"$d\"; cat \"$0\"; grep fuse /proc/self/mountinfo; \
+                  cat /proc/self/uid_map; grep -E 'Uid|Cap' /proc/self/status; } >&2; exit 1";
+    command.args(["exec", "--config", &config, "--mount", &mount, "--sealed", &server.url(), "--", "sh", "-c", engine]).arg(&file);
+    let output = command.output().unwrap();
+    if text(&output.stderr).contains("(isolation-") {
+        return println!("skipped: {}", text(&output.stderr));
+    }
+    assert_exit(&output, 0);
+    assert_eq!(text(&output.stdout), "{\"hidden_size\": 8}");
+}
+
+fn text_of(words: &[u8]) -> String {
+    String::from_utf8_lossy(words).replace('\0', " ")
+}
+
+#[test]
 fn evidence_is_shown_with_all_that_it_binds() {
     let guest = guest();
     let (report, table) = (guest.folder.path().join("report.bin"), guest.folder.path().join("certs.bin"));
@@ -397,7 +639,7 @@ fn the_agent_command_serves_its_sockets() {
         .arg(format!("workload:tgi={}", socket.display()))
         .args(["--evidence", "configfs", "--configfs"])
         .arg(fake.path())
-        .stderr(std::process::Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let until = Instant::now() + Duration::from_secs(10);

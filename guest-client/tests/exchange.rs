@@ -235,6 +235,30 @@ fn a_broker_that_holds_the_evidence_is_not_sent_it_again() {
 }
 
 #[test]
+fn an_outage_or_an_answer_that_is_not_believed_is_no_reason_to_attest_again() {
+    let broker = broker();
+    broker.state().holds = true;
+    let (client, attester) = (client(&broker), Local::whole_vm(Soft::new()));
+    let mut session = Session::new(&client, &attester, terms(None));
+    let last_is_held = |broker: &Broker| broker.state().requests.last().unwrap().evidence == EvidenceMessage::Held {};
+    session.release(Purpose::Release, &[credential("openai")]).unwrap();
+    assert!(!last_is_held(&broker));
+    for (mischief, class) in [(Mischief::HangUp, Class::Outage(None)), (Mischief::OtherRequest, Class::Untrusted)] {
+        broker.misbehave(mischief);
+        assert_eq!(session.release(Purpose::Release, &[credential("openai")]).unwrap_err().class(), class, "{mischief:?}");
+        broker.misbehave(Mischief::None);
+        session.release(Purpose::Release, &[credential("openai")]).unwrap();
+        assert!(last_is_held(&broker), "{mischief:?}");
+    }
+    // A rejection may be about what is held: fresh evidence is another matter.
+    broker.misbehave(Mischief::Reject);
+    assert_eq!(session.release(Purpose::Release, &[credential("openai")]).unwrap_err().class(), Class::Denied);
+    broker.misbehave(Mischief::None);
+    session.release(Purpose::Release, &[credential("openai")]).unwrap();
+    assert!(!last_is_held(&broker));
+}
+
+#[test]
 fn a_log_that_was_rolled_back_or_rewritten_is_noticed_by_a_guest_that_remembers() {
     for (mischief, code) in [(Mischief::RollBack, "log-rolled-back"), (Mischief::Rewrite, "log-rewritten")] {
         let folder = tempfile::tempdir().unwrap();

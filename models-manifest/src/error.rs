@@ -5,8 +5,11 @@ use protocol::ids::{Digest, NoRandomness};
 use std::io;
 
 use crate::cipher::CipherFailed;
+use crate::content::safetensors::SafetensorsError;
+use crate::folder::PickleFile;
 use crate::manifest::ManifestError;
 use crate::path::{ModelPath, PathError};
+use crate::signature::SignatureError;
 use crate::source::Cancelled;
 use crate::tree::TreeRoot;
 
@@ -28,6 +31,12 @@ pub enum DestinationError {
     /// It lies in the source, or the source in it.
     #[error("source and destination lie in each other")]
     Overlap,
+    /// Where an earlier attempt would have kept its work, there is something that is not this user's alone.
+    #[error("what lies where an earlier attempt would have kept its work is not this user's alone")]
+    KeptByOther,
+    /// Another process opens to the same destination.
+    #[error("another process is at work on this destination")]
+    InUse,
 }
 
 impl DestinationError {
@@ -40,6 +49,8 @@ impl DestinationError {
             Self::NotEmpty => "destination-not-empty",
             Self::MountPoint => "destination-mount-point",
             Self::Overlap => "destination-overlap",
+            Self::KeptByOther => "destination-kept-by-other",
+            Self::InUse => "destination-in-use",
         }
     }
 }
@@ -53,12 +64,54 @@ pub enum SealError {
         /// The source.
         path: String,
     },
-    /// A symbolic link in the source. (Hugging Face's cache has them; its `snapshots` are to be copied with links followed.)
+    /// A symbolic link in the source. (In a snapshot of Hugging Face's cache they are followed; see [`Self::CacheLink`].)
     #[error("{path} is a symbolic link; a model consists of files")]
     Symlink {
         /// Its path.
         path: String,
     },
+    /// A link in a snapshot of a cache that leads to no file of the cache's `blobs`.
+    #[error("{path} is a link to {target}, which is no file in the blobs of this cache")]
+    CacheLink {
+        /// The link's path in the model.
+        path: ModelPath,
+        /// Where it leads.
+        target: String,
+    },
+    /// A repository's folder in a cache that does not hold the revision.
+    #[error("{folder} has no snapshot of {revision}")]
+    NoSnapshot {
+        /// The folder.
+        folder: String,
+        /// The revision.
+        revision: String,
+    },
+    /// Files that run code when they are loaded.
+    #[error("{}", pickles(files))]
+    Pickles {
+        /// All of them.
+        files: Vec<PickleFile>,
+    },
+    /// A file named `.safetensors` that is none.
+    #[error("{path} is no safetensors file: {error}")]
+    Safetensors {
+        /// The file.
+        path: ModelPath,
+        /// Why.
+        error: SafetensorsError,
+    },
+    /// The model is not what the required signer signed.
+    #[error(transparent)]
+    Signature(SignatureError),
+    /// The signature comes from elsewhere, and a file of the model has its name.
+    #[error("the signature would be sealed as {path}, and the folder has such a file")]
+    SignatureName {
+        /// The name.
+        path: ModelPath,
+    },
+    /// What was just sealed does not open again: the destination's storage changed it, or the publisher's key is not what it seems.
+    #[error("what was sealed does not open again: {0}")]
+    Reopen(Box<OpenError>),
     /// Neither file nor folder.
     #[error("{path} is neither a file nor a folder")]
     SpecialFile {
@@ -124,6 +177,13 @@ impl SealError {
         match self {
             Self::SourceNotAFolder { .. } => "source-not-a-folder",
             Self::Symlink { .. } => "symlink",
+            Self::CacheLink { .. } => "cache-link",
+            Self::NoSnapshot { .. } => "no-snapshot",
+            Self::Pickles { .. } => "pickles",
+            Self::Safetensors { .. } => "safetensors",
+            Self::Signature(error) => error.code(),
+            Self::SignatureName { .. } => "signature-name",
+            Self::Reopen(error) => error.code(),
             Self::SpecialFile { .. } => "special-file",
             Self::Path { .. } => "path",
             Self::Manifest(error) => error.code(),
@@ -137,6 +197,19 @@ impl SealError {
             Self::Io { .. } => "io",
         }
     }
+}
+
+/// How many files a refusal spells out.
+const SPELLED_OUT: usize = 20;
+
+/// The files that run code, in one line.
+fn pickles(files: &[PickleFile]) -> String {
+    let mut text: Vec<String> = files.iter().take(SPELLED_OUT).map(ToString::to_string).collect();
+    let more = files.len().saturating_sub(SPELLED_OUT);
+    if more > 0 {
+        text.push(format!("and {more} more"));
+    }
+    format!("loading these files runs code: {}", text.join(", "))
 }
 
 /// Why a sealed model, or one file of it, was not opened. What was handed out before is authentic and incomplete; opening a

@@ -135,7 +135,8 @@ pub struct FileKey(Zeroizing<[u8; 32]>);
 
 impl FileKey {
     /// The bytes, for a cipher.
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }

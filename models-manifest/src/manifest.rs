@@ -7,12 +7,18 @@ use protocol::limits;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-use crate::FORMAT;
+use crate::content::safetensors::Tensors;
 use crate::error::OpenError;
 use crate::geometry::{BadChunkSize, ChunkSize, FileTooLarge, Geometry};
 use crate::keys::{KeyCommitment, Salt, SealingId};
 use crate::path::{ModelPath, PathError};
 use crate::tree::{Identity, Tree, TreeRoot};
+use crate::{DESCRIBED_FORMAT, FORMAT};
+
+mod description;
+
+pub use description::ModelSignature;
+pub(crate) use description::{Description, SignatureBody, TensorsBody, stated};
 
 /// The manifest as its JSON has it: types and nothing more.
 #[derive(Serialize, Deserialize)]
@@ -24,6 +30,8 @@ pub(crate) struct ManifestBody {
     pub(crate) sealing: SealingId,
     pub(crate) key_commitment: KeyCommitment,
     pub(crate) files: Vec<FileBody>,
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
+    pub(crate) model_signature: Option<SignatureBody>,
 }
 
 /// One file as the manifest's JSON has it.
@@ -35,6 +43,8 @@ pub(crate) struct FileBody {
     pub(crate) chunk_size: u64,
     pub(crate) salt: Salt,
     pub(crate) root: TreeRoot,
+    #[serde(default, deserialize_with = "stated", skip_serializing_if = "Option::is_none")]
+    pub(crate) tensors: Option<TensorsBody>,
 }
 
 impl Body for ManifestBody {
@@ -49,12 +59,13 @@ pub struct FileEntry {
     geometry: Geometry,
     salt: Salt,
     root: TreeRoot,
+    tensors: Option<Tensors>,
 }
 
 impl FileEntry {
     /// Of a file that was just sealed.
     pub(crate) const fn new(path: ModelPath, geometry: Geometry, salt: Salt, root: TreeRoot) -> Self {
-        Self { path, geometry, salt, root }
+        Self { path, geometry, salt, root, tensors: None }
     }
 
     /// Its path in the model.
@@ -81,6 +92,12 @@ impl FileEntry {
         &self.root
     }
 
+    /// What its header said of tensors when it was sealed; `None` of a file without, and where nobody looked.
+    #[must_use]
+    pub const fn tensors(&self) -> Option<&Tensors> {
+        self.tensors.as_ref()
+    }
+
     /// Its hash functions, as a file of `sealing`.
     #[must_use]
     pub fn tree(&self, sealing: &SealingId) -> Tree {
@@ -94,6 +111,7 @@ impl FileEntry {
             chunk_size: u64::from(self.geometry.chunk_size().bytes()),
             salt: self.salt,
             root: self.root,
+            tensors: self.tensors.as_ref().map(TensorsBody::of),
         }
     }
 
@@ -102,7 +120,8 @@ impl FileEntry {
         let path: ModelPath = body.path.parse().map_err(|error| ManifestError::Path { path: named(), error })?;
         let chunk_size = ChunkSize::try_from(body.chunk_size).map_err(|error| ManifestError::ChunkSize { path: named(), error })?;
         let geometry = Geometry::new(body.size, chunk_size).map_err(|error| ManifestError::FileTooLarge { path: named(), error })?;
-        Ok(Self { path, geometry, salt: body.salt, root: body.root })
+        let tensors = body.tensors.as_ref().map(|tensors| tensors.read(&path)).transpose()?;
+        Ok(Self { path, geometry, salt: body.salt, root: body.root, tensors })
     }
 }
 
@@ -114,6 +133,7 @@ pub struct Contents {
     sealing: SealingId,
     key_commitment: KeyCommitment,
     files: Vec<FileEntry>,
+    signature: Option<ModelSignature>,
 }
 
 impl Contents {
@@ -127,27 +147,55 @@ impl Contents {
     ) -> Result<Self, ManifestError> {
         files.sort_by(|one, two| one.path.cmp(&two.path));
         check_paths(files.iter().map(FileEntry::path))?;
-        Ok(Self { name, version, sealing, key_commitment, files })
+        Ok(Self { name, version, sealing, key_commitment, files, signature: None })
+    }
+
+    /// The same with what was found in the files when they were sealed.
+    pub(crate) fn described(mut self, description: Description) -> Self {
+        for (file, tensors) in self.files.iter_mut().zip(description.tensors) {
+            file.tensors = tensors;
+        }
+        self.signature = description.signature;
+        self
+    }
+
+    /// The lowest format that has a place for all that this says.
+    fn format(&self) -> u32 {
+        let described = self.signature.is_some() || self.files.iter().any(|file| file.tensors.is_some());
+        if described { DESCRIBED_FORMAT } else { FORMAT }
     }
 
     fn from_body(body: &ManifestBody) -> Result<Self, ManifestError> {
-        if body.format != FORMAT {
-            return Err(ManifestError::Format { expected: FORMAT, found: body.format });
+        if !matches!(body.format, FORMAT | DESCRIBED_FORMAT) {
+            return Err(ManifestError::Format { expected: DESCRIBED_FORMAT, found: body.format });
         }
         let files = body.files.iter().map(FileEntry::from_body).collect::<Result<Vec<_>, _>>()?;
         check_paths(files.iter().map(FileEntry::path))?;
-        Ok(Self { name: body.name.clone(), version: body.version, sealing: body.sealing, key_commitment: body.key_commitment, files })
+        let signature = body.model_signature.as_ref().map(|signature| signature.read(&files)).transpose()?;
+        let contents = Self {
+            name: body.name.clone(),
+            version: body.version,
+            sealing: body.sealing,
+            key_commitment: body.key_commitment,
+            files,
+            signature,
+        };
+        if contents.format() != body.format {
+            return Err(ManifestError::Members { format: body.format });
+        }
+        Ok(contents)
     }
 
     /// Signs this as the manifest.
     pub(crate) fn sign(&self, signer: &SigningKey) -> Result<SignedDocument, DocumentError> {
         let body = ManifestBody {
-            format: FORMAT,
+            format: self.format(),
             name: self.name.clone(),
             version: self.version,
             sealing: self.sealing,
             key_commitment: self.key_commitment,
             files: self.files.iter().map(FileEntry::to_body).collect(),
+            model_signature: self.signature.as_ref().map(SignatureBody::of),
         };
         SignedDocument::sign(&body, signer)
     }
@@ -180,6 +228,12 @@ impl Contents {
     #[must_use]
     pub fn files(&self) -> &[FileEntry] {
         &self.files
+    }
+
+    /// The model's own signature, where the publisher verified one before sealing.
+    #[must_use]
+    pub const fn signature(&self) -> Option<&ModelSignature> {
+        self.signature.as_ref()
     }
 
     /// Where in [`Self::files`] the file at `path` is.
@@ -315,12 +369,30 @@ fn unverified(signed: &SignedDocument) -> Result<ManifestBody, DocumentError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Another format.
-    #[error("the manifest has format {found}; this reads format {expected}")]
+    #[error("the manifest has format {found}; this reads format 1 to {expected}")]
     Format {
-        /// The format of this crate.
+        /// The highest format of this crate.
         expected: u32,
         /// The format of the manifest.
         found: u32,
+    },
+    /// Members of format 2 in a manifest of format 1, or none in one of format 2: each manifest has one spelling.
+    #[error("the manifest says format {format}, and its members are another format's")]
+    Members {
+        /// What it says.
+        format: u32,
+    },
+    /// A file's tensors are none: an unknown dtype, a number of zero, or numbers that add up to none.
+    #[error("{path}: the manifest says of its tensors what cannot be")]
+    Tensors {
+        /// The file.
+        path: ModelPath,
+    },
+    /// The model's signature is said to be a file that is not listed.
+    #[error("the model's signature is said to be {path:?}, which is no file of the model")]
+    SignatureFile {
+        /// The text.
+        path: String,
     },
     /// A model without files.
     #[error("the model has no files")]
@@ -389,6 +461,9 @@ impl ManifestError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Format { .. } => "manifest-format",
+            Self::Members { .. } => "manifest-members",
+            Self::Tensors { .. } => "manifest-tensors",
+            Self::SignatureFile { .. } => "manifest-signature-file",
             Self::NoFiles => "manifest-no-files",
             Self::TooManyFiles { .. } => "manifest-too-many-files",
             Self::Path { .. } => "manifest-path",

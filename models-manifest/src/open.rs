@@ -23,6 +23,10 @@ use crate::path::ModelPath;
 use crate::source::{Meter, RangeSink, RangeSource};
 use crate::tree::{Entry, Identity, Tree};
 
+mod shared;
+
+pub use shared::Opened;
+
 /// A sealed model whose manifest is the released one and whose key is the manifest's. Nothing of its files is checked yet.
 pub struct SealedModel<S> {
     source: S,
@@ -158,6 +162,13 @@ impl ChunkBuffer {
         self.chunk_is == Some((*identity, index))
     }
 
+    /// Room for a chunk of so many bytes; what it held is gone.
+    fn room(&mut self, length: usize) -> &mut [u8] {
+        self.chunk_is = None;
+        self.chunk.resize(length, 0);
+        &mut self.chunk
+    }
+
     /// Bytes that it takes.
     pub(crate) fn size(&self) -> usize {
         self.chunk.capacity().saturating_add(self.block.capacity())
@@ -210,10 +221,8 @@ impl CheckedTable {
         if buffer.holds(self.identity(), index) {
             return Ok(&buffer.chunk);
         }
-        buffer.chunk_is = None;
         let entry = self.entry(source, index, buffer)?;
-        buffer.chunk.resize(chunk.length, 0);
-        source.read_at(&self.path, chunk.offset, &mut buffer.chunk).map_err(|error| read_error(&self.path, error))?;
+        source.read_at(&self.path, chunk.offset, buffer.room(chunk.length)).map_err(|error| read_error(&self.path, error))?;
         if self.tree.chunk_hash(&buffer.chunk) != entry.hash {
             return Err(OpenError::ChunkHash { path: self.path.clone(), chunk: index });
         }
@@ -221,6 +230,14 @@ impl CheckedTable {
         self.cipher.open(chunk.position, &mut buffer.chunk, &entry.tag).map_err(bad_tag)?;
         buffer.chunk_is = Some((*self.identity(), index));
         Ok(&buffer.chunk)
+    }
+
+    /// Whether `buffer` holds, as plaintext that somebody left, exactly what `chunk` was sealed from: then encrypting it gives the ciphertext and
+    /// the tag of the entry, and nothing else does. What it is encrypted to here goes nowhere. `buffer` holds no chunk afterwards.
+    fn is_sealed_to(&self, source: &impl RangeSource, chunk: Chunk, buffer: &mut ChunkBuffer) -> Result<bool, OpenError> {
+        let entry = self.entry(source, chunk.position.index, buffer)?;
+        let tag = self.cipher.seal(chunk.position, &mut buffer.chunk)?;
+        Ok(tag == entry.tag && self.tree.chunk_hash(&buffer.chunk) == entry.hash)
     }
 
     /// The table's entry of chunk `index`, from a block that has the hash that was kept.

@@ -54,6 +54,16 @@ impl<S: RangeSource> Reader<S> {
     /// # Errors
     /// As [`Self::read_at`].
     pub fn read_file_at(&self, index: usize, offset: u64, buffer: &mut [u8]) -> Result<usize, OpenError> {
+        let read = self.read_checked(index, offset, buffer);
+        if let (Err(error), Some(entry)) = (&read, self.contents().files().get(index))
+            && !matches!(error, OpenError::Io { .. } | OpenError::FileMissing { .. } | OpenError::Cipher(_))
+        {
+            self.model.source().forget(entry.path());
+        }
+        read
+    }
+
+    fn read_checked(&self, index: usize, offset: u64, buffer: &mut [u8]) -> Result<usize, OpenError> {
         let table = self.table(index)?;
         let (first, _) = table.geometry().locate(offset);
         let mut held = self.take(table, first);

@@ -1,4 +1,5 @@
-//! Plaintext to sealed files: one pass over each, in constant memory.
+//! Plaintext to sealed files: one pass over each, in constant memory. [`Sealing::file`] takes one file from a stream, by one thread;
+//! [`Sealing::files`] takes many by positions, by many.
 
 use protocol::dsse::SignedDocument;
 use protocol::ids::{Name, NoRandomness, Version, random_bytes};
@@ -13,8 +14,13 @@ use crate::geometry::{Chunk, ChunkSize, Geometry};
 use crate::keys::{ModelKey, Salt, SealingId};
 use crate::manifest::{Contents, FileEntry, ManifestError};
 use crate::path::ModelPath;
-use crate::source::{Meter, RangeSink};
-use crate::tree::{Entry, Identity, TableBuilder, Tree};
+use crate::source::{Meter, RangeSink, SealPlaces};
+use crate::tree::{Entry, Identity, TableBuilder, Tree, TreeRoot};
+use crate::work::{self, Workers};
+
+mod shared;
+
+use shared::Shared;
 
 /// Where keys, ids and salts come from: the operating system; in this crate's tests, a counter, so that vectors stay the same.
 pub(crate) trait Entropy: Send {
@@ -37,7 +43,6 @@ pub struct Sealing {
     chunk_size: ChunkSize,
     backend: Backend,
     entropy: Box<dyn Entropy>,
-    buffer: Vec<u8>,
 }
 
 /// What sealing made, beside the files.
@@ -62,7 +67,7 @@ impl Sealing {
     pub(crate) fn begin_with(chunk_size: ChunkSize, backend: Backend, mut entropy: Box<dyn Entropy>) -> Result<Self, SealError> {
         let key = ModelKey::from_bytes(entropy.draw()?);
         let id = SealingId::from_bytes(first_half(&*entropy.draw()?));
-        Ok(Self { id, key, chunk_size, backend, entropy, buffer: Vec::new() })
+        Ok(Self { id, key, chunk_size, backend, entropy })
     }
 
     /// Seals one file: `size` bytes from `source`, which must end there. Each call draws a new salt, and with it the file has a
@@ -79,49 +84,51 @@ impl Sealing {
         sink: &mut dyn RangeSink,
         meter: &mut Meter<'_>,
     ) -> Result<FileEntry, SealError> {
-        let too_large = |error| ManifestError::FileTooLarge { path: path.to_string(), error };
-        let geometry = Geometry::new(size, self.chunk_size).map_err(too_large)?;
         let salt = Salt::from_bytes(*self.entropy.draw()?);
-        let cipher = self.backend.cipher(self.key.file_key(&self.id, path, &salt)?)?;
-        let tree = Tree::new(Identity::new(&self.id, path, &salt, geometry));
-        let mut table = TableBuilder::new(tree.clone());
-        let mut table_at = geometry.size();
+        let sealing = self.started().file(path, size, salt)?;
+        let mut table = TableWriter::new(&sealing);
+        let mut buffer = Vec::new();
         let mut write = |offset: u64, bytes: &[u8]| {
             sink.write_at(offset, bytes).map_err(|error| SealError::Io { action: "write the sealed", path: path.to_string(), error })
         };
-        for chunk in geometry.iter() {
-            let entry = self.seal_chunk(path, chunk, &*cipher, &tree, source)?;
-            write(chunk.offset, &self.buffer)?;
-            if let Some(block) = table.push(&entry) {
-                write(table_at, &block)?;
-                table_at = table_at.saturating_add(u64::try_from(block.len()).unwrap_or(u64::MAX));
+        for chunk in sealing.geometry.iter() {
+            buffer.resize(chunk.length, 0);
+            source.read_exact(&mut buffer).map_err(|error| read_error(path, error))?;
+            let entry = sealing.chunk(chunk, &mut buffer)?;
+            write(chunk.offset, &buffer)?;
+            if let Some((offset, block)) = table.push(&entry) {
+                write(offset, &block)?;
             }
             meter.advance(path, chunk.length, chunk.end(), size)?;
         }
         expect_end(path, source)?;
-        let (block, root) = table.finish();
+        let (offset, block, root) = table.finish();
         if !block.is_empty() {
-            write(table_at, &block)?;
+            write(offset, &block)?;
         }
-        Ok(FileEntry::new(path.clone(), geometry, salt, root))
+        Ok(FileEntry::new(path.clone(), sealing.geometry, salt, root))
     }
 
-    /// Reads a chunk into the buffer and encrypts it there.
-    fn seal_chunk(
+    /// Seals many files at once, each as [`Self::file`] does, with the same result.
+    ///
+    /// # Errors
+    /// As [`Self::file`], and those of `places`; of several the one that comes first in the order of `files`.
+    pub fn files(
         &mut self,
-        path: &ModelPath,
-        chunk: Chunk,
-        cipher: &dyn ChunkCipher,
-        tree: &Tree,
-        source: &mut dyn Read,
-    ) -> Result<Entry, SealError> {
-        self.buffer.resize(chunk.length, 0);
-        source.read_exact(&mut self.buffer).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => SealError::SourceChanged { path: path.clone() },
-            _ => SealError::Io { action: "read", path: path.to_string(), error },
-        })?;
-        let tag = cipher.seal(chunk.position, &mut self.buffer)?;
-        Ok(Entry { tag, hash: tree.chunk_hash(&self.buffer) })
+        files: &[(ModelPath, u64)],
+        places: &dyn SealPlaces,
+        workers: Workers,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<FileEntry>, SealError> {
+        let draw = |_: &(ModelPath, u64)| Ok(Salt::from_bytes(*self.entropy.draw()?));
+        let salts = files.iter().map(draw).collect::<Result<Vec<_>, SealError>>()?;
+        let threads = workers.count(self.chunk_size);
+        work::run(&Shared { sealing: self.started(), files, salts, places }, threads, meter)
+    }
+
+    /// What the files of this sealing have in common.
+    const fn started(&self) -> Started<'_> {
+        Started { id: &self.id, key: &self.key, chunk_size: self.chunk_size, backend: self.backend }
     }
 
     /// Ends the sealing: signs the manifest over `files`, in any order, each of which [`Self::file`] made.
@@ -137,6 +144,75 @@ impl Sealing {
             return Err(SealError::ManifestTooLarge { limit: limits::MANIFEST, found });
         }
         Ok(Sealed { key: self.key, document, contents })
+    }
+}
+
+/// What the files of one sealing have in common.
+struct Started<'s> {
+    id: &'s SealingId,
+    key: &'s ModelKey,
+    chunk_size: ChunkSize,
+    backend: Backend,
+}
+
+/// What sealing one file takes.
+struct FileSealing {
+    geometry: Geometry,
+    salt: Salt,
+    cipher: Box<dyn ChunkCipher>,
+    tree: Tree,
+}
+
+impl Started<'_> {
+    /// For the file at `path`. The salt is one that no other attempt at a file had.
+    fn file(&self, path: &ModelPath, size: u64, salt: Salt) -> Result<FileSealing, SealError> {
+        let too_large = |error| ManifestError::FileTooLarge { path: path.to_string(), error };
+        let geometry = Geometry::new(size, self.chunk_size).map_err(too_large)?;
+        let cipher = self.backend.cipher(self.key.file_key(self.id, path, &salt)?)?;
+        let tree = Tree::new(Identity::new(self.id, path, &salt, geometry));
+        Ok(FileSealing { geometry, salt, cipher, tree })
+    }
+}
+
+impl FileSealing {
+    /// Encrypts a chunk in place; its entry in the table.
+    fn chunk(&self, chunk: Chunk, bytes: &mut [u8]) -> Result<Entry, SealError> {
+        let tag = self.cipher.seal(chunk.position, bytes)?;
+        Ok(Entry { tag, hash: self.tree.chunk_hash(bytes) })
+    }
+}
+
+/// Gathers entries, in order, and says which blocks are full and where they go.
+struct TableWriter {
+    builder: TableBuilder,
+    at: u64,
+}
+
+impl TableWriter {
+    fn new(sealing: &FileSealing) -> Self {
+        Self { builder: TableBuilder::new(sealing.tree.clone()), at: sealing.geometry.size() }
+    }
+
+    /// Takes the next entry; a block when it is full.
+    fn push(&mut self, entry: &Entry) -> Option<(u64, Vec<u8>)> {
+        let block = self.builder.push(entry)?;
+        let at = self.at;
+        self.at = at.saturating_add(u64::try_from(block.len()).unwrap_or(u64::MAX));
+        Some((at, block))
+    }
+
+    /// The last block, empty if it was full before, and the root.
+    fn finish(self) -> (u64, Vec<u8>, TreeRoot) {
+        let (block, root) = self.builder.finish();
+        (self.at, block, root)
+    }
+}
+
+/// A failure to read plaintext.
+fn read_error(path: &ModelPath, error: std::io::Error) -> SealError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => SealError::SourceChanged { path: path.clone() },
+        _ => SealError::Io { action: "read", path: path.to_string(), error },
     }
 }
 

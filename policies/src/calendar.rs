@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use attestation::{ProductLine, Tcb};
 use protocol::documents::{BaselineProduct, TcbBaselinesBody};
-use protocol::dsse::Document;
+use protocol::dsse::{Body as _, Document};
 use protocol::ids::{Name, Version};
 use protocol::time::UnixTime;
 
@@ -32,7 +32,19 @@ impl Calendar {
     /// From the signed document, whose rules hold: sorted, rising, bounded.
     #[must_use]
     pub fn new(document: &Document<TcbBaselinesBody>) -> Self {
-        let body = document.body();
+        Self::read(document.body())
+    }
+
+    /// From baselines that nobody signed, for judging offline beside a policy that nobody signed either.
+    ///
+    /// # Errors
+    /// The rule that they break.
+    pub fn of_anybody(body: &TcbBaselinesBody) -> Result<Self, &'static str> {
+        body.check()?;
+        Ok(Self::read(body))
+    }
+
+    fn read(body: &TcbBaselinesBody) -> Self {
         let baselines = body.baselines.iter().map(|baseline| Baseline {
             line: match baseline.product {
                 BaselineProduct::Milan => ProductLine::Milan,

@@ -33,6 +33,9 @@ codes! {
     ATTESTATION_AGE = "attestation-age",
         "The evidence was verified before now, and no longer ago than `attestation-lifetime`.",
         "let the guest attest again; where it just did, compare the clocks of the brokers";
+    RECORD_PUBLISHER = "record-publisher",
+        "The key that signed the record's statement is in one of the sets of `[record.publishers]`.",
+        "let the publisher whom the policy names seal and publish the record, or add this publisher's key if it is meant";
     ROLE = "role",
         "The evidence speaks for the `role` that the policy names: the whole VM, or one workload.",
         "ask from the workload that the policy names, or name this one in a policy of its own";

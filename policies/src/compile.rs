@@ -1,5 +1,6 @@
 //! From the text's shape to rules: required keys, defaults, bounds, and the combinations that cannot be meant.
 
+mod identity;
 mod tdx;
 
 use std::time::Duration;
@@ -15,8 +16,10 @@ use crate::rules::{
     Age, Configuration, Exposure, Floor, GuestPolicy, HostValue, IdBlock, PLATFORM_BITS, PlatformInfo, Product, Products, Protection,
     Rules, SecondOpinionException, Snp,
 };
-use crate::sets::List;
-use crate::values::{Fault, abi, bytes, chip, distinct, duration, each, fault, firmware, list, named_sets, number, required, word};
+use crate::sets::{List, NamedSets};
+use crate::values::{
+    Fault, abi, bytes, chip, distinct, duration, each, fault, firmware, list, named_sets, number, publishers, required, word,
+};
 
 pub(crate) use tdx::XFAM_BASE;
 
@@ -62,12 +65,15 @@ fn rules(document: Document) -> Result<Rules, Fault> {
     if document.snp.is_none() && document.tdx.is_none() {
         return fault(0, Reason::NoPlatform);
     }
+    let role = role(&required(document.role, 0, "role")?)?;
     Ok(Rules {
-        role: role(&required(document.role, 0, "role")?)?,
+        identity: document.identity.as_ref().map(|table| identity::identity(table, &role)).transpose()?,
+        role,
         configuration: configuration(&required(document.configuration, 0, "configuration")?)?,
         attestation_lifetime: bounded(&lifetime, "attestation-lifetime", LIFETIME, ("1 minute", "7 days"))?,
         revocation: age(document.revocation_max_age.as_ref(), "revocation-max-age")?,
         second_opinion_exceptions: second_opinion_exceptions(document.second_opinion_exceptions.as_ref())?,
+        publishers: document.record.as_ref().map(record).transpose()?,
         description: document.description,
         snp: document.snp.as_ref().map(snp).transpose()?,
         tdx: document.tdx.as_ref().map(tdx::tdx).transpose()?,
@@ -89,6 +95,12 @@ fn second_opinion_exceptions(texts: Option<&Texts>) -> Result<Vec<SecondOpinionE
     let expected = "\"masked-version-2-report\", \"version-5-quote\" or \"any-quote\"";
     let exception = |text: &Text, key| word(text, key, &words, expected);
     each(texts.get_ref(), texts.span().start, "second-opinion-exceptions", exception)
+}
+
+/// The table has nothing else to say, so it must say this.
+fn record(table: &Spanned<language::Record>) -> Result<NamedSets<32>, Fault> {
+    let key = "record.publishers";
+    publishers(required(table.get_ref().publishers.as_ref(), table.span().start, key)?, key)
 }
 
 fn role(text: &Text) -> Result<Role, Fault> {

@@ -2,6 +2,7 @@
 
 use protocol::hpke::RecipientKey;
 use protocol::ids::{Digest, Role};
+use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 use serde::Serialize;
 
@@ -16,6 +17,8 @@ use crate::{Policy, general, snp, tdx};
 pub struct Ask {
     /// Digest of the record's statement.
     pub record: Digest,
+    /// Whose key signed that statement: one that the broker's configuration trusts for the record's name.
+    pub publisher: PublicKey,
     /// Digest of the whole active set of signed documents that the decision stands on: its revision.
     pub documents: Digest,
 }
@@ -129,6 +132,7 @@ impl Policy {
         let transcript = claims.transcript();
         let mut checks = Checks::default();
         general::attestation_age(&self.rules, claims.verified_at(), at, &mut checks);
+        general::publisher(&self.rules, &ask.publisher, &mut checks);
         let situation = Some((&transcript.role, &transcript.configuration));
         self.run(&Subject { platform: claims.platform(), situation, calendar, at }, &mut checks);
         let checks = checks.into_vec();
@@ -157,10 +161,11 @@ impl Policy {
         checks.into_vec()
     }
 
-    /// The codes of this policy's rules that [`Self::examine`] cannot run without a situation.
+    /// The codes of this policy's rules that [`Self::examine`] cannot run without a situation, or for want of a record.
     #[must_use]
     pub fn left_out(&self) -> Vec<&'static str> {
-        let mut codes = general::needs_situation().to_vec();
+        let mut codes = general::needs_ask(&self.rules).to_vec();
+        codes.extend(general::needs_situation());
         codes.extend(self.rules.snp.as_ref().and_then(snp::needs_situation));
         codes.extend(self.rules.tdx.as_ref().and_then(tdx::needs_situation));
         codes

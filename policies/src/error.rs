@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use protocol::spiffe::TemplateError;
+
 /// A text is no policy. [`fmt::Display`] gives one line, `line 3, column 8: …`; [`Self::hint`] says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
@@ -94,6 +96,12 @@ pub enum Reason {
         key: &'static str,
         /// The form, such as `96 lower-case hex digits`.
         expected: &'static str,
+    },
+    /// Not a publisher's key.
+    #[error("`{key}` takes publishers' keys")]
+    PublisherKey {
+        /// The key of the language.
+        key: &'static str,
     },
     /// Not a number of seconds, minutes, hours or days.
     #[error("`{}` is no duration", found.escape_debug())]
@@ -188,6 +196,25 @@ pub enum Reason {
     /// An XFAM mask without the features that every TD has.
     #[error("`tdx.xfam` must include 0x3: every TD has x87 and SSE")]
     XfamWithoutBase,
+    /// No template of a SPIFFE ID, or one that this policy's role cannot fill.
+    #[error("`{}` makes no SPIFFE ID: {why}", found.escape_debug())]
+    SpiffeId {
+        /// The template in the text.
+        found: String,
+        /// What is wrong with it.
+        why: TemplateError,
+    },
+    /// Not an audience of a token.
+    #[error("`{}` is no audience for `{key}`", found.escape_debug())]
+    Audience {
+        /// The key.
+        key: &'static str,
+        /// The audience in the text.
+        found: String,
+    },
+    /// A life of tokens that no audience may have.
+    #[error("`identity.jwt-lifetime` has no effect: the table names no audience of a JWT-SVID")]
+    JwtLifetimeWithoutAudiences,
     /// VLEK accepted without saying whose.
     #[error("`signing-keys` accepts `vlek`, but `snp.csps.allow` names no cloud provider")]
     VlekWithoutCsps,
@@ -215,6 +242,7 @@ impl Reason {
             Self::Format { .. } => "write `format = 1`, or upgrade the program".into(),
             Self::Missing { key } => missing(key).into(),
             Self::Word { expected, .. } => format!("write {expected}"),
+            Self::PublisherKey { .. } => "write \"ed25519:…\", the line of the publisher's .pub file".to_owned(),
             Self::Hex { expected, .. } => format!("write {expected} in quotes, no 0x, no spaces"),
             Self::Duration { .. } => {
                 "write a whole number and a unit, such as \"90 seconds\", \"15 minutes\", \"1 hour\" or \"7 days\"".into()
@@ -244,6 +272,11 @@ impl Reason {
                 "write `sequences` for exact orders, or `allow` and `require` for what may and what must be there".into()
             }
             Self::XfamWithoutBase => "write a mask such as 0x6dbe7, the default".into(),
+            Self::SpiffeId { .. } => {
+                "write \"spiffe://TRUST-DOMAIN/PATH\"; variables are {workload}, {platform}, {policy} and {anchors}, each within one segment".into()
+            }
+            Self::Audience { .. } => "write 1 to 256 printable ASCII characters without a space, as the audience names itself".into(),
+            Self::JwtLifetimeWithoutAudiences => "name `audiences` or `federation-audiences`, or remove it".into(),
             Self::VlekWithoutCsps => "add `[snp.csps]` with `allow = [\"CN=…\"]`: a VLEK says which provider, not which chip".into(),
             Self::CspsWithoutVlek => "add \"vlek\" to `signing-keys`, or remove `[snp.csps]`".into(),
             Self::Contradiction { .. } => "remove it from one of the two".into(),
@@ -274,6 +307,7 @@ fn missing(key: &str) -> &'static str {
         }
         "snp.calendar" => "write `calendar = \"NAME\"` under `[snp]`: the name of the signed TCB baselines by the policy's own authority",
         "tdx.measurements" => "add `[tdx.measurements]` with a set of MRTDs: register and event rules mean nothing on firmware of another",
+        "identity.spiffe-id" => "say who the guest is, such as `spiffe-id = \"spiffe://acme.example/inference/{workload}\"`",
         "snp.csps.allow" => "name the providers that may run the guest",
         _ => "every key is in policies/LANGUAGE.md",
     }

@@ -1,13 +1,66 @@
 //! When a platform that is permitted now will be denied, if nothing about it changes: for whoever must renew collateral or firmware
 //! before that day.
 
-use attestation::{PlatformClaims, Revocation, SnpClaims, TdxClaims};
+use attestation::{CollateralSource, PlatformClaims, ProductLine, Revocation, Tcb, TcbStatus};
+use protocol::ids::Platform;
 use protocol::time::UnixTime;
+use serde::{Deserialize, Serialize};
 
 use crate::calendar::Calendar;
 use crate::codes::{self, Code};
-use crate::rules::{Age, Snp, Tdx};
+use crate::rules::{Age, Tdx};
 use crate::{Policy, snp, tdx};
+
+/// What of a platform's claims time bears on: little, and plain data that can be kept for long. It permits nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aging {
+    revocation: Revocation,
+    of: Of,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "platform", rename_all = "kebab-case", deny_unknown_fields)]
+enum Of {
+    SevSnp { product: ProductLine, committed: Tcb, reported: Tcb, launch: Tcb },
+    Tdx { status: TcbStatus, superseded: Option<UnixTime>, tcb_info: CollateralSource, qe_identity: CollateralSource },
+}
+
+impl Aging {
+    /// The kind of platform.
+    #[must_use]
+    pub const fn platform(&self) -> Platform {
+        match self.of {
+            Of::SevSnp { .. } => Platform::SevSnp,
+            Of::Tdx { .. } => Platform::Tdx,
+        }
+    }
+}
+
+impl From<&PlatformClaims> for Aging {
+    fn from(claims: &PlatformClaims) -> Self {
+        match claims {
+            PlatformClaims::Snp(claims) => Self {
+                revocation: claims.revocation,
+                of: Of::SevSnp {
+                    product: claims.product,
+                    committed: claims.committed_tcb,
+                    reported: claims.reported_tcb,
+                    launch: claims.launch_tcb,
+                },
+            },
+            PlatformClaims::Tdx(claims) => Self {
+                revocation: claims.revocation,
+                of: Of::Tdx {
+                    status: claims.tcb.status,
+                    superseded: claims.tcb.superseded,
+                    tcb_info: claims.tcb_info,
+                    qe_identity: claims.qe_identity,
+                },
+            },
+        }
+    }
+}
 
 /// One check that time alone will fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +91,21 @@ impl Policy {
     /// A [`Forecast::denied_at`] that is not after `at` says: denied by now. Checks that time does not move, such as on measurements, are
     /// left to [`Self::examine`]; so is a platform that this policy has no table for.
     #[must_use]
-    pub fn forecast(&self, claims: &PlatformClaims, calendar: Option<&Calendar>, at: UnixTime) -> Option<Forecast> {
+    pub fn forecast(&self, claims: &Aging, calendar: Option<&Calendar>, at: UnixTime) -> Option<Forecast> {
         let rules = &self.rules;
-        let (revoked, mut times) = match (claims, &rules.snp, &rules.tdx) {
-            (PlatformClaims::Snp(claims), Some(rules), _) => (claims.revocation, snp(rules, claims, calendar, at)),
-            (PlatformClaims::Tdx(claims), _, Some(rules)) => (claims.revocation, tdx(rules, claims)),
-            (PlatformClaims::Snp(_), None, _) | (PlatformClaims::Tdx(_), _, None) => return None,
+        let mut times = match (&claims.of, &rules.snp, &rules.tdx) {
+            (Of::SevSnp { product, committed, reported, launch }, Some(rules), _) => {
+                let denied = snp::denied_by_calendar(rules, *product, [committed, reported, launch], calendar, at);
+                denied.map(|(from, code, why)| Forecast::new(from, code, why)).into_iter().collect()
+            }
+            (Of::Tdx { status, superseded, tcb_info, qe_identity }, _, Some(rules)) => {
+                let mut times = documents(rules, tcb_info, qe_identity);
+                times.extend(tdx::grace_ends(&rules.tcb, *status, *superseded).map(|end| grace(*status, end)));
+                times
+            }
+            (Of::SevSnp { .. }, None, _) | (Of::Tdx { .. }, _, None) => return None,
         };
-        times.push(revocation(rules.revocation, revoked, at));
+        times.push(revocation(rules.revocation, claims.revocation, at));
         times.into_iter().min_by_key(|forecast| forecast.denied_at)
     }
 }
@@ -68,29 +128,17 @@ fn revocation(rule: Age, claim: Revocation, at: UnixTime) -> Forecast {
     }
 }
 
-fn snp(rules: &Snp, claims: &SnpClaims, calendar: Option<&Calendar>, at: UnixTime) -> Vec<Forecast> {
-    let denied = snp::denied_by_calendar(rules, claims, calendar, at);
-    denied.map(|(from, code, why)| Forecast::new(from, code, why)).into_iter().collect()
+fn documents(rules: &Tdx, tcb_info: &CollateralSource, qe_identity: &CollateralSource) -> Vec<Forecast> {
+    let word = if matches!(rules.collateral, Age::InForce) { "runs out" } else { "is too old" };
+    let one = |name: &str, source: &CollateralSource| {
+        let why = format!("the {name} of {} {word}", source.issued);
+        Forecast::after(tdx::fresh_until(rules.collateral, source), &codes::TDX_COLLATERAL_AGE, why)
+    };
+    vec![one("TCB info", tcb_info), one("QE identity", qe_identity)]
 }
 
-fn tdx(rules: &Tdx, claims: &TdxClaims) -> Vec<Forecast> {
-    let documents = [("TCB info", &claims.tcb_info), ("QE identity", &claims.qe_identity)];
-    let mut times: Vec<_> = documents
-        .into_iter()
-        .map(|(name, source)| {
-            let why = format!(
-                "the {name} of {} {}",
-                source.issued,
-                if matches!(rules.collateral, Age::InForce) { "runs out" } else { "is too old" }
-            );
-            Forecast::after(tdx::fresh_until(rules.collateral, source), &codes::TDX_COLLATERAL_AGE, why)
-        })
-        .collect();
-    if let Some(end) = tdx::grace_ends(&rules.tcb, claims) {
-        let why = format!("the period of grace of a platform that is {} ends", claims.tcb.status);
-        times.push(Forecast::after(end, &codes::TDX_TCB_GRACE, why));
-    }
-    times
+fn grace(status: TcbStatus, end: UnixTime) -> Forecast {
+    Forecast::after(end, &codes::TDX_TCB_GRACE, format!("the period of grace of a platform that is {status} ends"))
 }
 
 fn next_second(time: UnixTime) -> UnixTime {

@@ -1,8 +1,9 @@
-//! The rules that hold for every kind of platform: age, role, configuration, revocation, second opinion.
+//! The rules that hold for every kind of platform: age, publisher, role, configuration, revocation, second opinion.
 
 use std::time::Duration;
 
 use attestation::{PlatformClaims, Revocation, SecondOpinion};
+use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 
 use crate::checks::{Checks, passed_if};
@@ -22,6 +23,20 @@ pub(crate) fn attestation_age(rules: &Rules, verified: UnixTime, at: UnixTime, c
     }
 }
 
+/// Whether the record's statement bears the signature of a publisher whom the policy names, where it names any.
+pub(crate) fn publisher(rules: &Rules, publisher: &PublicKey, checks: &mut Checks) {
+    let Some(sets) = &rules.publishers else { return };
+    let set = sets.find(publisher.as_bytes());
+    let found = set.map_or_else(|| publisher.to_string(), |name| format!("{publisher} ({name})"));
+    checks.note(&codes::RECORD_PUBLISHER, sets.expected(), found, passed_if(set.is_some()));
+}
+
+/// The codes of the rules here that read what is asked for.
+pub(crate) fn needs_ask(rules: &Rules) -> &'static [&'static str] {
+    const CODES: [&str; 1] = [codes::RECORD_PUBLISHER.code];
+    if rules.publishers.is_some() { &CODES } else { &[] }
+}
+
 /// The codes of the rules here that read the guest's situation.
 pub(crate) fn needs_situation() -> [&'static str; 2] {
     [codes::ROLE.code, codes::CONFIGURATION.code]
@@ -31,7 +46,7 @@ pub(crate) fn needs_situation() -> [&'static str; 2] {
 const SNP: &str = "AMD SEV-SNP";
 const TDX: &str = "Intel TDX";
 
-/// Runs every rule of this file but [`attestation_age`].
+/// Runs every rule of this file but [`attestation_age`] and [`publisher`].
 pub(crate) fn run(rules: &Rules, subject: &Subject<'_>, checks: &mut Checks) {
     if let Some((role, configuration)) = subject.situation {
         checks.note(&codes::ROLE, rules.role.to_string(), role.to_string(), passed_if(*role == rules.role));

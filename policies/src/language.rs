@@ -37,8 +37,27 @@ pub(crate) struct Document {
     pub(crate) attestation_lifetime: Option<Text>,
     pub(crate) revocation_max_age: Option<Text>,
     pub(crate) second_opinion_exceptions: Option<Texts>,
+    pub(crate) record: Option<Spanned<Record>>,
+    pub(crate) identity: Option<Spanned<Identity>>,
     pub(crate) snp: Option<Spanned<Snp>>,
     pub(crate) tdx: Option<Spanned<Tdx>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Record {
+    pub(crate) publishers: Option<Sets>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Identity {
+    pub(crate) spiffe_id: Option<Text>,
+    pub(crate) x509_lifetime: Option<Text>,
+    pub(crate) jwt_lifetime: Option<Text>,
+    pub(crate) audiences: Option<Texts>,
+    pub(crate) federation_audiences: Option<Texts>,
+    pub(crate) result_audiences: Option<Texts>,
 }
 
 #[derive(Deserialize)]

@@ -22,6 +22,7 @@ mod decision;
 mod error;
 mod forecast;
 mod general;
+mod identity;
 mod language;
 mod rules;
 mod sets;
@@ -36,7 +37,8 @@ use protocol::ids::{Name, Role};
 pub use calendar::Calendar;
 pub use decision::{Ask, Check, Decision, Permit, Verdict};
 pub use error::{PolicyError, Reason};
-pub use forecast::Forecast;
+pub use forecast::{Aging, Forecast};
+pub use identity::{Audience, IdentityRules};
 
 /// A policy, ready to decide. Whose signature it bore is the caller's to know.
 #[derive(Debug)]
@@ -69,6 +71,12 @@ impl Policy {
     #[must_use]
     pub fn calendar(&self) -> Option<&Name> {
         self.rules.snp.as_ref().and_then(|snp| snp.calendar.as_ref())
+    }
+
+    /// Who a guest is that this policy permits; `None` where it gives no identity.
+    #[must_use]
+    pub const fn identity(&self) -> Option<&IdentityRules> {
+        self.rules.identity.as_ref()
     }
 
     /// How long one attestation is good for: between 1 minute and 7 days.

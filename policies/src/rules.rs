@@ -7,6 +7,7 @@ use std::time::Duration;
 use attestation::{FirmwareVersion, PlatformClaims, ProductLine, SigningKeyKind, Tcb};
 use protocol::ids::{Digest, Name, Role};
 
+use crate::identity::IdentityRules;
 use crate::sets::{List, NamedSets};
 
 pub(crate) use tdx::{Event, EventRule, Register, RegisterValue, Tdx, TdxTcb};
@@ -20,6 +21,10 @@ pub(crate) struct Rules {
     pub(crate) attestation_lifetime: Duration,
     pub(crate) revocation: Age,
     pub(crate) second_opinion_exceptions: Vec<SecondOpinionException>,
+    /// Whose signature the record's statement must bear.
+    pub(crate) publishers: Option<NamedSets<32>>,
+    /// Who a guest is that passes.
+    pub(crate) identity: Option<IdentityRules>,
     /// At least one of the two is there.
     pub(crate) snp: Option<Snp>,
     pub(crate) tdx: Option<Tdx>,

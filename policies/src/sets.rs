@@ -16,15 +16,20 @@ pub(crate) struct NamedSets<const N: usize> {
 }
 
 impl<const N: usize> NamedSets<N> {
-    /// From sets in their order. Of a value that stands in several sets, the first set's name is kept.
+    /// From sets in their order; values read as hex. Of a value that stands in several sets, the first set's name is kept.
     pub(crate) fn new(sets: Vec<(Name, Vec<[u8; N]>)>) -> Self {
+        Self::spelled(sets, |value| hex::encode(value))
+    }
+
+    /// The same, with the values' own way to be read by people.
+    pub(crate) fn spelled(sets: Vec<(Name, Vec<[u8; N]>)>, text: impl Fn(&[u8; N]) -> String) -> Self {
         let spelled_out = sets.iter().map(|(_, values)| values.len()).sum::<usize>() <= SPELLED_OUT;
         let mut expected = String::from("one of");
         let mut names = HashMap::new();
         for (name, values) in sets {
             // Writing to a String cannot fail.
             let _ = if spelled_out {
-                write!(expected, " {name}: {};", values.iter().map(hex::encode).collect::<Vec<_>>().join(" "))
+                write!(expected, " {name}: {};", values.iter().map(&text).collect::<Vec<_>>().join(" "))
             } else {
                 write!(expected, " {name}: {} values;", values.len())
             };

@@ -1,7 +1,7 @@
 //! The rules for AMD SEV-SNP, in the order of [`crate::codes::CODES`]: standards of the report are `attestation`'s to check,
 //! what the report says is judged here.
 
-use attestation::{FirmwareVersion, SigningKeyKind, SnpClaims, Tcb};
+use attestation::{FirmwareVersion, ProductLine, SigningKeyKind, SnpClaims, Tcb};
 use protocol::time::UnixTime;
 
 use crate::calendar::{Baseline, Calendar};
@@ -44,7 +44,7 @@ pub(crate) fn run(rules: &Snp, claims: &SnpClaims, subject: &Subject<'_>, checks
 }
 
 fn product_and_key(rules: &Snp, claims: &SnpClaims, product: Option<&Product>, checks: &mut Checks) {
-    let lines = attestation::ProductLine::ALL.iter().filter(|line| rules.products.of(**line).is_some());
+    let lines = ProductLine::ALL.iter().filter(|line| rules.products.of(**line).is_some());
     let expected = format!("one of {}", lines.map(|line| line.as_str()).collect::<Vec<_>>().join(", "));
     checks.note(&codes::SNP_PRODUCT, expected, claims.product.as_str(), passed_if(product.is_some()));
     let kinds = rules.signing_keys.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" or ");
@@ -141,28 +141,25 @@ fn tcb(product: &Product, baseline: Option<&Baseline>, claims: &SnpClaims, check
     note(&codes::SNP_TCB_LAUNCH, launch, &claims.launch_tcb);
 }
 
-/// When the calendar will deny the guest: from when on, by which check, and why; `None` where no baseline that it has does.
+/// When the calendar will deny a guest with these TCBs (committed, reported, at launch): from when on, by which check, and why; `None` where no baseline that it has does.
 /// The time is `at` where it does at any time, or where there is no calendar.
 pub(crate) fn denied_by_calendar(
     rules: &Snp,
-    claims: &SnpClaims,
+    line: ProductLine,
+    [committed, reported, launch]: [&Tcb; 3],
     calendar: Option<&Calendar>,
     at: UnixTime,
 ) -> Option<(UnixTime, &'static Code, String)> {
-    let product = rules.products.of(claims.product)?;
+    let product = rules.products.of(line)?;
     let (name, grace) = (rules.calendar.as_ref()?, product.grace?);
     let Some(calendar) = calendar.filter(|calendar| calendar.name() == name) else {
         return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} is not in force")));
     };
-    let tcbs = [
-        (&codes::SNP_TCB_COMMITTED, &claims.committed_tcb),
-        (&codes::SNP_TCB_REPORTED, &claims.reported_tcb),
-        (&codes::SNP_TCB_LAUNCH, &claims.launch_tcb),
-    ];
+    let tcbs = [(&codes::SNP_TCB_COMMITTED, committed), (&codes::SNP_TCB_REPORTED, reported), (&codes::SNP_TCB_LAUNCH, launch)];
     let dated: Vec<_> = product.floors().iter().zip(tcbs).filter(|(floor, _)| **floor == Floor::Calendar).map(|(_, tcb)| tcb).collect();
-    let mut baselines = calendar.of(claims.product, grace).peekable();
+    let mut baselines = calendar.of(line, grace).peekable();
     if baselines.peek().is_none() {
-        return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} has no baseline of {}", claims.product)));
+        return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} has no baseline of {line}")));
     }
     baselines.find_map(|(from, baseline)| {
         let (code, _) = dated.iter().find(|(_, found)| !found.is_at_least(&baseline.minimum))?;

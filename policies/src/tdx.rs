@@ -260,9 +260,9 @@ const fn is_out_of_date(status: TcbStatus) -> bool {
 
 /// The last second of grace for a platform that stays behind: counted from the day of the TCB that superseded its own. `None` where the
 /// status has nothing to do with it, or the policy grants none, or that day is not known.
-pub(crate) fn grace_ends(rules: &TdxTcb, claims: &TdxClaims) -> Option<UnixTime> {
-    let grace = rules.grace.filter(|_| is_out_of_date(claims.tcb.status))?;
-    claims.tcb.superseded.map(|superseded| superseded.plus(grace))
+pub(crate) fn grace_ends(rules: &TdxTcb, status: TcbStatus, superseded: Option<UnixTime>) -> Option<UnixTime> {
+    let grace = rules.grace.filter(|_| is_out_of_date(status))?;
+    superseded.map(|superseded| superseded.plus(grace))
 }
 
 fn tcb(rules: &TdxTcb, claims: &TdxClaims, at: UnixTime, checks: &mut Checks) {
@@ -287,7 +287,7 @@ fn tcb(rules: &TdxTcb, claims: &TdxClaims, at: UnixTime, checks: &mut Checks) {
             Some(superseded) => format!("superseded {superseded}, {} ago", words(at.since(superseded))),
             None => "superseded at an unknown time".to_owned(),
         };
-        let verdict = passed_if(grace_ends(rules, claims).is_some_and(|end| at <= end));
+        let verdict = passed_if(grace_ends(rules, status, verdict.superseded).is_some_and(|end| at <= end));
         checks.note(&codes::TDX_TCB_GRACE, format!("superseded at most {} ago", words(grace)), found, verdict);
     }
     if let Some(list) = &rules.denied_advisories {

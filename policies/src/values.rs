@@ -7,6 +7,7 @@ use std::time::Duration;
 use attestation::FirmwareVersion;
 use protocol::encoding::from_hex;
 use protocol::ids::Name;
+use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 
 use crate::error::Reason;
@@ -163,34 +164,58 @@ pub(crate) fn list<T: Ord + Clone>(
     texts.map(|texts| each(texts.get_ref(), texts.span().start, key, read).map(List::new)).transpose()
 }
 
-/// What an all-zero digest in a set is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Zero {
-    /// The hardware's word for "there is none".
-    Refused,
-    /// A value as any other.
-    Value,
+/// A publisher's key.
+fn publisher(text: &Text, key: &'static str) -> Result<[u8; 32], Fault> {
+    let public: Result<PublicKey, _> = text.get_ref().parse();
+    public.map(|public| *public.as_bytes()).map_err(|_| Fault { at: text.span().start, reason: Reason::PublisherKey { key } })
+}
+
+/// A SHA-384 digest that is not all zero: that is the hardware's word for "there is none".
+fn digest(text: &Text, key: &'static str) -> Result<[u8; 48], Fault> {
+    match bytes::<48>(text, key)? {
+        zero if zero == [0; 48] => fault(text.span().start, Reason::AllZero { key }),
+        digest => Ok(digest),
+    }
 }
 
 /// Named sets of SHA-384 digests, none of them all zero; `None` where the key is not there.
 pub(crate) fn named_sets(sets: Option<&Sets>, key: &'static str) -> Result<Option<NamedSets<48>>, Fault> {
-    sets.map(|sets| sets_of(sets.get_ref(), sets.span().start, key, Zero::Refused)).transpose()
+    sets.map(|sets| sets_of(sets.get_ref(), sets.span().start, key, digest)).transpose()
 }
 
-/// Named sets of SHA-384 digests: at least one.
-pub(crate) fn sets_of(sets: &BTreeMap<Text, Texts>, at: usize, key: &'static str, rule: Zero) -> Result<NamedSets<48>, Fault> {
+/// Named sets of byte strings: at least one.
+pub(crate) fn sets_of<const N: usize>(
+    sets: &BTreeMap<Text, Texts>,
+    at: usize,
+    key: &'static str,
+    value: impl Fn(&Text, &'static str) -> Result<[u8; N], Fault> + Copy,
+) -> Result<NamedSets<N>, Fault> {
+    read_sets(sets, at, key, value).map(NamedSets::new)
+}
+
+/// Named sets of publishers' keys: at least one.
+pub(crate) fn publishers(sets: &Sets, key: &'static str) -> Result<NamedSets<32>, Fault> {
+    let read = read_sets(sets.get_ref(), sets.span().start, key, publisher)?;
+    Ok(NamedSets::spelled(read, |bytes| PublicKey::from_bytes(*bytes).to_string()))
+}
+
+/// Sets as they were read, in the order of their names.
+type ReadSets<const N: usize> = Vec<(Name, Vec<[u8; N]>)>;
+
+fn read_sets<const N: usize>(
+    sets: &BTreeMap<Text, Texts>,
+    at: usize,
+    key: &'static str,
+    value: impl Fn(&Text, &'static str) -> Result<[u8; N], Fault> + Copy,
+) -> Result<ReadSets<N>, Fault> {
     if sets.is_empty() {
         return fault(at, Reason::Empty { key });
     }
-    let digest = |text: &Text, key| match bytes::<48>(text, key)? {
-        zero if zero == [0; 48] && rule == Zero::Refused => fault(text.span().start, Reason::AllZero { key }),
-        digest => Ok(digest),
-    };
     let mut read = Vec::new();
     for (name, values) in sets {
-        read.push((set_name(name)?, each(values.get_ref(), values.span().start, key, digest)?));
+        read.push((set_name(name)?, each(values.get_ref(), values.span().start, key, value)?));
     }
-    Ok(NamedSets::new(read))
+    Ok(read)
 }
 
 /// The name of a set.

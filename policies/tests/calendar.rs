@@ -1,7 +1,7 @@
 //! The TCB calendar, grace, and the forecast of when time alone will deny a platform.
 
 use attestation::{PlatformClaims, ProductLine, SnpClaims, Tcb};
-use policies::{Calendar, Check, Policy, Verdict, codes};
+use policies::{Aging, Calendar, Check, Policy, Verdict, codes};
 use protocol::documents::{BaselineProduct, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::ids::Version;
@@ -133,13 +133,19 @@ fn a_line_with_a_fixed_minimum_needs_no_calendar() {
     let policy = policy("30 days", "[snp.products.milan]\nminimum-tcb = { bootloader = 10, tee = 0, snp = 22, microcode = 80 }");
     let claims = SnpClaims { product: ProductLine::Milan, ..machine(22, 80) };
     assert_eq!(judge(&policy, &claims, None, later(0)), [""; 0]);
-    assert_eq!(policy.forecast(&PlatformClaims::Snp(claims), None, later(0)).map(|forecast| forecast.check), Some("revocation-age"));
+    assert_eq!(
+        policy.forecast(&Aging::from(&PlatformClaims::Snp(claims)), None, later(0)).map(|forecast| forecast.check),
+        Some("revocation-age")
+    );
 }
 
 /// The forecast is right: a second before, the check passes; at that second, it does not.
 #[track_caller]
 fn holds(policy: &Policy, claims: &PlatformClaims, calendar: Option<&Calendar>, expected: (u64, &'static str)) {
-    let forecast = policy.forecast(claims, calendar, later(0)).expect("a forecast");
+    let aging = Aging::from(claims);
+    let forecast = policy.forecast(&aging, calendar, later(0)).expect("a forecast");
+    let kept: Aging = serde_json::from_slice(&serde_json::to_vec(&aging).unwrap()).unwrap();
+    assert_eq!((policy.forecast(&kept, calendar, later(0)).as_ref(), kept), (Some(&forecast), aging), "what is kept says the same");
     assert_eq!((forecast.denied_at, forecast.check), (at(expected.0), expected.1), "{}", forecast.why);
     assert!(codes::find(forecast.check).is_some() && !forecast.why.is_empty());
     let fails = |at| failed(&policy.examine(claims, None, calendar, at)).contains(&forecast.check);
@@ -167,7 +173,7 @@ fn a_forecast_names_the_first_check_that_time_will_fail() {
 fn a_forecast_says_now_where_it_is_denied_already() {
     let policy = policy("5 days", "");
     let now = |claims: SnpClaims, calendar: Option<&Calendar>| {
-        let forecast = policy.forecast(&PlatformClaims::Snp(claims), calendar, later(0)).unwrap();
+        let forecast = policy.forecast(&Aging::from(&PlatformClaims::Snp(claims)), calendar, later(0)).unwrap();
         assert!(forecast.denied_at <= later(0), "{forecast:?}");
         forecast.check
     };
@@ -211,5 +217,5 @@ fn a_forecast_for_tdx_looks_at_collateral_and_grace() {
 
 #[test]
 fn a_platform_without_a_table_has_no_forecast() {
-    assert_eq!(tdx_policy("").forecast(&PlatformClaims::Snp(snp()), None, later(0)), None);
+    assert_eq!(tdx_policy("").forecast(&Aging::from(&PlatformClaims::Snp(snp())), None, later(0)), None);
 }

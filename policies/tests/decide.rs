@@ -93,7 +93,11 @@ fn claims(shape: GuestShape) -> VerifiedClaims {
 }
 
 fn ask() -> Ask {
-    Ask { record: Digest::from([0x11; 32]), documents: Digest::from([0x22; 32]) }
+    Ask { record: Digest::from([0x11; 32]), publisher: publisher(5), documents: Digest::from([0x22; 32]) }
+}
+
+fn publisher(number: u8) -> PublicKey {
+    PublicKey::from_bytes([number; 32])
 }
 
 fn failed(checks: &[Check]) -> Vec<&'static str> {
@@ -171,6 +175,21 @@ fn the_guest_is_held_to_its_measurement_and_launch() {
     pass!(&policy, &claims(GuestShape { policy: 0x2_0000, ..GuestShape::default() }));
     deny!(&policy, &claims(GuestShape { vmpl: 1, ..GuestShape::default() }) => "snp-vmpl");
     deny!(&policy, &claims(GuestShape { policy: 0xb_0000, vmpl: 3, ..GuestShape::default() }) => "snp-debug", "snp-vmpl");
+}
+
+#[test]
+fn the_record_is_held_to_its_publisher() {
+    let claims = claims(GuestShape::default());
+    let naming = |key: PublicKey| policy(&[("[snp]", &format!("[record.publishers]\nacme-release = [\"{key}\"]\n[snp]"))]);
+    pass!(&naming(publisher(5)), &claims);
+    deny!(&naming(publisher(6)), &claims => "record-publisher");
+    let Decision::Denial(checks) = naming(publisher(6)).decide(&claims, &ask(), None, NOW) else { panic!("a denial") };
+    let check = checks.iter().find(|check| check.code == "record-publisher").unwrap();
+    assert_eq!((check.expected.clone(), check.found.clone()), (format!("one of acme-release: {}", publisher(6)), publisher(5).to_string()));
+    let Decision::Permit(_, checks) = naming(publisher(5)).decide(&claims, &ask(), None, NOW) else { panic!("a permit") };
+    assert!(checks.iter().any(|check| check.found == format!("{} (acme-release)", publisher(5))), "a check that passed names the set");
+    assert!(naming(publisher(6)).left_out().contains(&"record-publisher"), "evidence alone says nothing of a record");
+    assert!(!policy(&[]).left_out().contains(&"record-publisher"));
 }
 
 #[test]

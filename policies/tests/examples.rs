@@ -15,7 +15,7 @@ fn every_example_is_a_policy_with_a_description() {
         assert!(text.starts_with("# "), "{} opens with a comment that says what it is for", path.display());
         count += 1;
     }
-    assert_eq!(count, 8, "examples");
+    assert_eq!(count, 10, "examples");
 }
 
 #[test]

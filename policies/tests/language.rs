@@ -55,6 +55,7 @@ fn a_format_is_required_and_known() {
 fn an_unknown_key_is_refused_in_every_table() {
     let tables = [
         "format = 1",
+        "[record]",
         "[snp]",
         "[snp.id-block]",
         "[snp.guest-policy]",
@@ -370,4 +371,19 @@ proptest! {
             prop_assert!(error.line() >= 1 && error.column() >= 1 && !error.to_string().is_empty() && !error.hint().is_empty());
         }
     }
+}
+
+#[test]
+fn publishers_are_keys_in_named_sets() {
+    let line = "publishers.acme-release = [\"ed25519:BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU=\"]";
+    let key = "record.publishers";
+    let second = "ed25519:BgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgYGBgY=";
+    reads(&[(line, &format!("{line}\npublishers.acme-canary = [\"{second}\"]"))]);
+    refused(&[(line, "")], "[record]", missing(key));
+    refused(&[(line, "publishers = {}")], "{}", Reason::Empty { key });
+    refused(&[(line, "publishers.a = []")], "[]", Reason::Empty { key });
+    refused(&[(line, "publishers.a = [\"BQUF\"]")], "\"BQUF", Reason::PublisherKey { key });
+    refused(&[(line, "publishers.a = [\"ed25519:BQUF\"]")], "\"ed25519", Reason::PublisherKey { key });
+    refused(&[(line, &format!("publishers.a = [\"{second}\", \"{second}\"]"))], &format!("\"{second}\"]"), Reason::Repeated { key });
+    refused(&[(line, &format!("publishers.\"A b\" = [\"{second}\"]"))], "\"A b", Reason::SetName { found: "A b".into() });
 }

@@ -396,8 +396,8 @@ fn every_code_has_a_row_that_denies_for_it_and_is_passed_in_another() {
     let passed: std::collections::HashSet<_> =
         rows.iter().flat_map(run).filter(|check| check.verdict == Verdict::Passed).map(|check| check.code).collect();
     for entry in policies::codes::CODES {
-        // Elsewhere: what needs verified claims, two platforms or a calendar, and all of the other platform.
-        let elsewhere = ["attestation-age", "platform", "snp-tcb-calendar"];
+        // Elsewhere: what needs verified claims, a record, two platforms or a calendar, and all of the other platform.
+        let elsewhere = ["attestation-age", "record-publisher", "platform", "snp-tcb-calendar"];
         if !elsewhere.contains(&entry.code) && !entry.code.starts_with("tdx-") {
             assert!(denied.contains(entry.code) && passed.contains(entry.code), "{} has no row", entry.code);
         }
@@ -450,12 +450,12 @@ fn without_a_situation_the_rules_that_need_one_are_left_out_by_name() {
     let claims = PlatformClaims::Snp(subject.claims);
     let codes = |policy: &Policy| policy.examine(&claims, None, None, subject.at).iter().map(|check| check.code).collect::<Vec<_>>();
     let policy = policy(&[]);
-    assert_eq!(policy.left_out(), ["role", "configuration"]);
+    assert_eq!(policy.left_out(), ["record-publisher", "role", "configuration"]);
     assert!(codes(&policy).iter().all(|code| !policy.left_out().contains(code)));
     assert!(codes(&policy).contains(&"snp-host-data"));
     let list = format!("[\"{}\"]", "d1".repeat(32));
     let policy = self::policy(&[(list, "\"configuration-digest\"".into())]);
-    assert_eq!(policy.left_out(), ["role", "configuration", "snp-host-data"]);
+    assert_eq!(policy.left_out(), ["record-publisher", "role", "configuration", "snp-host-data"]);
     assert!(codes(&policy).iter().all(|code| !policy.left_out().contains(code)));
 }
 

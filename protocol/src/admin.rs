@@ -215,9 +215,28 @@ pub struct CollateralHeld {
     pub pieces: Vec<CollateralPiece>,
     /// How many certificates of chips had no room in the answer.
     pub left_out: u64,
+    /// What was brought lately and is not held: the last of each kind, and files of the collateral folder that are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedPiece>,
 }
 
-/// Which platforms seen lately will be denied, and when: the broker's memory since it started, under the policies of now.
+/// A piece that a broker did not keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefusedPiece {
+    /// Its kind, such as `tcb-info`; `file` for what is no piece at all.
+    pub kind: String,
+    /// Which one, as far as that is known; or the file's name.
+    pub subject: String,
+    /// Where it came from, in words.
+    pub origin: String,
+    /// Why it is not held.
+    pub why: String,
+    /// When it came.
+    pub at: UnixTime,
+}
+
+/// Which platforms seen lately will be denied, and when: what the broker remembers of them, under the policies of now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollateralForecast {

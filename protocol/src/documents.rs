@@ -17,7 +17,7 @@ use crate::keys::PublicKey;
 use crate::limits;
 use crate::time::UnixTime;
 
-/// What a record releases.
+/// What is asked for and, but for an identity, what a record releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -25,15 +25,18 @@ pub enum Kind {
     Model,
     /// An API credential.
     Credential,
+    /// A signed identity, by the name of the policy that says which. It is never a record: nobody publishes one.
+    Identity,
 }
 
 impl Kind {
-    /// `model` or `credential`.
+    /// `model`, `credential` or `identity`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Model => "model",
             Self::Credential => "credential",
+            Self::Identity => "identity",
         }
     }
 }
@@ -70,6 +73,7 @@ impl Body for StatementBody {
         match (self.kind, self.manifest) {
             (Kind::Model, None) => Err("a model's statement needs a manifest digest"),
             (Kind::Credential, Some(_)) => Err("a credential's statement has no manifest digest"),
+            (Kind::Identity, _) => Err("an identity is no record: a policy assigns it"),
             _ => Ok(()),
         }
     }
@@ -114,24 +118,35 @@ impl Body for RevocationsBody {
 }
 
 impl RevocationsBody {
-    /// The entry that revokes this version of this record, if one does.
+    /// The entry that revokes this version of what has this kind and name, if one does.
     #[must_use]
-    pub fn find(&self, name: &Name, version: Version) -> Option<&Revocation> {
-        self.revoked.iter().find(|entry| entry.name == *name && entry.version.is_none_or(|revoked| revoked == version))
+    pub fn find(&self, kind: Kind, name: &Name, version: Version) -> Option<&Revocation> {
+        self.revoked.iter().find(|entry| entry.name == *name && entry.covers(kind, version))
     }
 }
 
-/// One revoked record.
+/// One revoked record, or policy that gives an identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
-    /// The record's name.
+    /// Of which kind; absent: whatever has the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Its name.
     pub name: Name,
     /// Its version; absent: every version, also later ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// Why, for people.
     pub reason: String,
+}
+
+impl Revocation {
+    /// Whether this revokes that version of that kind of what has the name.
+    #[must_use]
+    pub fn covers(&self, kind: Kind, version: Version) -> bool {
+        self.kind.is_none_or(|revoked| revoked == kind) && self.version.is_none_or(|revoked| revoked == version)
+    }
 }
 
 /// An authority's TCB calendar for AMD SEV-SNP: from when on which TCB is the least that a processor line should run. AMD publishes
@@ -461,8 +476,11 @@ mod tests {
         let manifest = Some(Digest::from([1; 32]));
         assert!(statement(Kind::Model, manifest).check().is_ok() && statement(Kind::Credential, None).check().is_ok());
         assert!(statement(Kind::Model, None).check().is_err() && statement(Kind::Credential, manifest).check().is_err());
+        for manifest in [None, manifest] {
+            assert_eq!(statement(Kind::Identity, manifest).check(), Err("an identity is no record: a policy assigns it"));
+        }
 
-        let revoked = Revocation { name: "a".parse().unwrap(), version: None, reason: String::new() };
+        let revoked = Revocation { kind: None, name: "a".parse().unwrap(), version: None, reason: String::new() };
         let list =
             |length| RevocationsBody { installation: *root().public(), version: Version::FIRST, revoked: vec![revoked.clone(); length] };
         assert!(list(limits::REVOCATIONS).check().is_ok());
@@ -509,19 +527,23 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_without_a_version_covers_every_version() {
+    fn a_revocation_without_a_version_or_a_kind_covers_all_of_them() {
         let revocations = RevocationsBody {
             installation: *root().public(),
             version: Version::FIRST,
             revoked: vec![
-                Revocation { name: "a".parse().unwrap(), version: None, reason: String::new() },
-                Revocation { name: "b".parse().unwrap(), version: Some(Version::FIRST), reason: String::new() },
+                Revocation { kind: None, name: "a".parse().unwrap(), version: None, reason: String::new() },
+                Revocation { kind: Some(Kind::Model), name: "b".parse().unwrap(), version: Some(Version::FIRST), reason: String::new() },
             ],
         };
         let two = Version::try_from(2).unwrap();
-        assert!(revocations.find(&"a".parse().unwrap(), two).is_some());
-        assert!(revocations.find(&"b".parse().unwrap(), Version::FIRST).is_some());
-        assert!(revocations.find(&"b".parse().unwrap(), two).is_none());
-        assert!(revocations.find(&"c".parse().unwrap(), two).is_none());
+        let finds = |kind, name: &str, version| revocations.find(kind, &name.parse().unwrap(), version).is_some();
+        assert!(finds(Kind::Model, "a", two));
+        assert!(finds(Kind::Model, "b", Version::FIRST));
+        assert!(!finds(Kind::Model, "b", two));
+        assert!(!finds(Kind::Model, "c", two));
+        // Without a kind, whatever has the name; with one, nothing else.
+        assert!(finds(Kind::Credential, "a", two) && finds(Kind::Identity, "a", two));
+        assert!(!finds(Kind::Credential, "b", Version::FIRST) && !finds(Kind::Identity, "b", Version::FIRST));
     }
 }

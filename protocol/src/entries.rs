@@ -13,6 +13,7 @@ use crate::ids::{AnchorClass, DecisionId, Digest, Name, Nonce, Version};
 use crate::keys::PublicKey;
 use crate::limits;
 use crate::messages::Purpose;
+use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::time::UnixTime;
 
 /// One entry of the audit log.
@@ -136,6 +137,27 @@ pub enum Event {
         /// Salted digest of the details.
         details: Digest,
     },
+    /// A key that signs identities was made, or its time is over.
+    IssuerKey {
+        /// What it signs.
+        #[serde(rename = "use")]
+        usage: IssuerUse,
+        /// What its tokens and the published sets name it by; of a CA the SHA-256 of its key, in hex.
+        kid: String,
+        /// What happened to it.
+        action: KeyAction,
+        /// From when on it signs.
+        not_before: UnixTime,
+    },
+    /// The bundle of another trust domain was taken.
+    IdentityFederated {
+        /// Whose.
+        trust_domain: TrustDomain,
+        /// Its number.
+        sequence: u64,
+        /// SHA-256 of the bundle as it was read.
+        digest: Digest,
+    },
     /// Requests refused before anything was verified, since the last such entry.
     Rejections {
         /// How many, by code.
@@ -171,6 +193,74 @@ pub struct Decided {
     /// The codes of the first eight failing checks; empty for a permit. The details have all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// What was drawn for an identity before anything was signed; present exactly for a permitted release of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<Issued>,
+}
+
+/// The identity that a decision gives, by the numbers under which it can be found again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// Whose identity.
+    pub spiffe_id: SpiffeId,
+    /// The serial number of its certificate, in lower-case hex; absent where none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x509_serial: Option<String>,
+    /// SHA-256 of the certified key (SubjectPublicKeyInfo).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x509_key: Option<Digest>,
+    /// The numbers of its tokens, in the order of the answer: one an audience, then the attestation result's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jti: Vec<String>,
+}
+
+/// What a key of the issuer signs. A key for one never signs the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IssuerUse {
+    /// Certificates of X.509-SVIDs.
+    X509,
+    /// JWT-SVIDs.
+    JwtEs256,
+    /// JWT-SVIDs for clouds.
+    JwtRs256,
+    /// Attestation results.
+    Result,
+}
+
+impl IssuerUse {
+    /// `x509`, `jwt-es256`, `jwt-rs256` or `result`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::X509 => "x509",
+            Self::JwtEs256 => "jwt-es256",
+            Self::JwtRs256 => "jwt-rs256",
+            Self::Result => "result",
+        }
+    }
+}
+
+/// What happens to a key of the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyAction {
+    /// It was made, and is published.
+    Created,
+    /// It was erased, and is published no longer.
+    Retired,
+}
+
+impl KeyAction {
+    /// `created` or `retired`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// What was decided about an item.

@@ -14,12 +14,15 @@
 //! | [`collateral`] | vendor collateral carried to where there is no network |
 //! | [`admin`] | what operators and publishers ask a broker |
 //! | [`entries`] | what stands in the audit log |
-//! | [`messages`] | the release request and its answer |
+//! | [`messages`] | the release request and its answer; the identity in it |
 //! | [`hpke`] | the one suite: X-Wing, HKDF-SHA256, AES-256-GCM |
 //! | [`dsse`] | signed documents |
 //! | [`documents`] | what the signed documents say: certificates, statements, policies, revocations, TCB baselines |
 //! | [`envelope`] | the secret of a statement, sealed to its recipients |
+//! | [`credential`] | what a credential's secret holds: bytes, a file, environment variables; and until when |
 //! | [`keyfile`] | secret keys at rest |
+//! | [`spiffe`] | SPIFFE IDs, templates that make them, bundles of trust domains |
+//! | [`tokens`] | JWT-SVIDs and attestation results: signed, and verified |
 //! | [`log`] | Merkle tree, checkpoints, proofs and receipts of the audit log |
 //! | [`time`] | seconds since 1970 as an argument |
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions))]
@@ -27,6 +30,7 @@
 pub mod admin;
 pub mod challenge;
 pub mod collateral;
+pub mod credential;
 pub mod documents;
 pub mod dsse;
 pub mod encoding;
@@ -39,5 +43,7 @@ pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod messages;
+pub mod spiffe;
 pub mod time;
+pub mod tokens;
 pub mod transcript;

@@ -108,3 +108,24 @@ pub const AGENT_MESSAGE: usize = 768 * 1024;
 
 /// Connections that the evidence agent serves at a time on one socket; the device behind it serves one at a time anyway.
 pub const AGENT_CONNECTIONS: usize = 8;
+
+/// One signed token (bytes): AWS takes 20,000, web servers headers of 8 to 16 KiB; ours have some hundred bytes.
+pub const TOKEN: usize = 16 * 1024;
+
+/// A SPIFFE bundle or a set of keys (bytes of its JSON form): four CAs of 2 KiB and eight keys are 15 KiB; with room for a trust domain of many.
+pub const SPIFFE_BUNDLE: usize = 64 * 1024;
+
+/// Keys in one bundle or set: AWS reads 100 of each kind, Azure the first 100.
+pub const KEY_SET_KEYS: usize = 100;
+
+/// Audiences asked for in one request for an identity.
+pub const AUDIENCES: usize = 8;
+
+/// One audience (bytes): Google's have some 130.
+pub const AUDIENCE: usize = 256;
+
+/// Bundles of other trust domains beside one identity: with [`SPIFFE_BUNDLE`] 1 MiB in all, which an answer has room for.
+pub const FEDERATED_BUNDLES: usize = 16;
+
+/// Certificates of one X.509-SVID: leaf and intermediates.
+pub const SVID_CERTIFICATES: usize = 4;

@@ -7,6 +7,8 @@
 //! | answer | 200 | [`ReleaseAnswer`]: an [`Outcome`], sealed to the attested key and signed by the broker |
 //! | refusal | 4xx, 5xx | [`Problem`] (RFC 9457): whoever was not verified learns a code and a number, no more |
 
+pub mod identity;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -19,6 +21,8 @@ use crate::keys::{PublicKey, SigningKey};
 use crate::limits;
 use crate::log::Receipt;
 use crate::time::UnixTime;
+
+pub use identity::{Identified, IdentityAsk, JwtSvid, SvidKey, SvidKeyError, X509Svid};
 
 /// What `POST /v1/challenge` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,11 +121,11 @@ pub enum Purpose {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Item {
-    /// What kind of record.
+    /// What kind of record, or an identity.
     pub kind: Kind,
-    /// Its name.
+    /// The record's name; for an identity the policy's.
     pub name: Name,
-    /// Its version; absent: the highest that the broker has.
+    /// The record's version; absent: the highest that the broker has. An identity has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
 }
@@ -151,8 +155,11 @@ pub struct ReleaseRequest {
     pub configuration: Digest,
     /// Whether to release or only to decide.
     pub purpose: Purpose,
-    /// What is asked for, 1 to [`limits::ASKS`].
+    /// What is asked for, 1 to [`limits::ASKS`]; one identity at most.
     pub items: Vec<Item>,
+    /// In which forms the identity is wanted; present exactly where one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityAsk>,
 }
 
 impl Body for ReleaseRequest {
@@ -164,7 +171,25 @@ impl Body for ReleaseRequest {
             return Err("a request asks for 1 to 64 items");
         }
         let distinct: std::collections::HashSet<_> = self.items.iter().collect();
-        if distinct.len() == self.items.len() { Ok(()) } else { Err("a request asks for each item once") }
+        if distinct.len() != self.items.len() {
+            return Err("a request asks for each item once");
+        }
+        self.check_identity()
+    }
+}
+
+impl ReleaseRequest {
+    /// One identity at most, by the name of a policy alone, and its forms beside it.
+    fn check_identity(&self) -> Result<(), &'static str> {
+        let mut identities = self.items.iter().filter(|item| item.kind == Kind::Identity);
+        match (identities.next(), &self.identity) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err("forms of an identity, and none is asked for"),
+            (Some(_), None) => Err("an identity is asked for in no form"),
+            (Some(Item { version: Some(_), .. }), _) => Err("an identity is asked for by the name of a policy, without a version"),
+            (Some(_), Some(_)) if identities.next().is_some() => Err("a request asks for one identity at most"),
+            (Some(_), Some(ask)) => ask.check(),
+        }
     }
 }
 
@@ -259,6 +284,8 @@ pub enum ItemOutcome {
         /// The last second at which a permit would hold.
         expires: UnixTime,
     },
+    /// An identity, given.
+    Identified(Box<Identified>),
     /// Not released.
     Refused {
         /// What was asked for.
@@ -274,6 +301,7 @@ impl ItemOutcome {
     pub const fn item(&self) -> &Item {
         match self {
             Self::Granted { item, .. } | Self::Permitted { item, .. } | Self::Refused { item, .. } => item,
+            Self::Identified(identified) => &identified.item,
         }
     }
 }
@@ -510,6 +538,7 @@ mod tests {
             configuration: Digest::from([0; 32]),
             purpose: Purpose::Release,
             items: vec![Item { kind: Kind::Model, name: "a".parse().unwrap(), version: None }],
+            identity: None,
         }
     }
 
@@ -572,6 +601,29 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_is_asked_for_once_by_name_and_with_its_forms() {
+        let identity = |name: &str, version| Item { kind: Kind::Identity, name: name.parse().unwrap(), version };
+        let check = |items: Vec<Item>, ask: Option<IdentityAsk>| ReleaseRequest { items, identity: ask, ..request() }.check();
+        let ask = || Some(IdentityAsk { jwt_audiences: vec!["tools".to_owned()], ..IdentityAsk::default() });
+        assert_eq!(check(vec![identity("a", None)], ask()), Ok(()));
+        assert_eq!(check(vec![numbered(0), identity("a", None)], Some(IdentityAsk::default())), Ok(()));
+        assert_eq!(check(vec![identity("a", None)], None), Err("an identity is asked for in no form"));
+        assert_eq!(check(vec![numbered(0)], ask()), Err("forms of an identity, and none is asked for"));
+        let twice = vec![identity("a", None), numbered(0), identity("b", None)];
+        assert_eq!(check(twice, ask()), Err("a request asks for one identity at most"));
+        let versioned = vec![identity("a", Some(Version::FIRST))];
+        assert_eq!(check(versioned, ask()), Err("an identity is asked for by the name of a policy, without a version"));
+        let same = vec![identity("a", None), identity("a", None)];
+        assert_eq!(check(same, ask()), Err("a request asks for each item once"));
+        let bad = IdentityAsk { result_audience: Some(String::new()), ..IdentityAsk::default() };
+        assert!(check(vec![identity("a", None)], Some(bad)).is_err());
+        let whole = ReleaseRequest { items: vec![identity("a", None)], identity: ask(), ..request() };
+        let signed = SignedDocument::sign(&whole, &self::identity()).unwrap();
+        assert_eq!(ReceivedRequest::read(&signed.to_json()).unwrap().body, whole);
+        assert!(!String::from_utf8(serde_json::to_vec(&request()).unwrap()).unwrap().contains("\"identity\""));
+    }
+
+    #[test]
     fn the_largest_request_fits() {
         let longest = |number: u32| Item {
             name: format!("{number:0>128}").parse().unwrap(),
@@ -582,7 +634,12 @@ mod tests {
             platform: Platform::Tdx,
             evidence: tdx(limits::TD_QUOTE, Some(limits::EVENT_LOG)),
             role: Role::Workload("w".repeat(128).parse().unwrap()),
-            items: (0..64).map(longest).collect(),
+            items: (0..63).map(longest).chain([Item { kind: Kind::Identity, version: None, ..longest(63) }]).collect(),
+            identity: Some(IdentityAsk {
+                x509: Some(SvidKey { public_key: vec![0xff; 91], proof: vec![0xff; 72] }),
+                jwt_audiences: (0..8).map(|number| format!("{number:a>256}")).collect(),
+                result_audience: Some("a".repeat(256)),
+            }),
             ..request()
         };
         let signed = SignedDocument::sign(&largest, &identity()).unwrap().to_json();

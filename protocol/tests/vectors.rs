@@ -184,6 +184,7 @@ fn request() -> ReleaseRequest {
         configuration: transcript.configuration,
         purpose: Purpose::Release,
         items: vec![Item { kind: Kind::Model, name: "acme/llama".parse().unwrap(), version: None }],
+        identity: None,
     }
 }
 

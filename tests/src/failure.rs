@@ -60,6 +60,14 @@ pub enum Failure {
         /// The system's error.
         error: std::io::Error,
     },
+    /// Not enough memory for what was wished.
+    #[error("no memory file system has room for {}; {} are free\nhint: a smaller --size", in_gigabytes(*needed), in_gigabytes(*free))]
+    NoMemory {
+        /// What is needed (bytes).
+        needed: u64,
+        /// The most that is free on any of them, or in memory altogether (bytes).
+        free: u64,
+    },
     /// The outsider's own client failed.
     #[error("the outsider's request cannot be made: {0}")]
     Outsider(String),
@@ -82,6 +90,12 @@ impl Failure {
     pub fn outsider(error: impl std::fmt::Display) -> Self {
         Self::Outsider(error.to_string())
     }
+}
+
+/// `12.9 GB`.
+fn in_gigabytes(bytes: u64) -> String {
+    let tenths = bytes / 100_000_000;
+    format!("{}.{} GB", tenths / 10, tenths % 10)
 }
 
 /// That two values are the same.

@@ -161,6 +161,21 @@ impl Installation {
         Ok(())
     }
 
+    /// Completes it further: the broker issues identities under `domain`, for clouds by the URL `issuer`, and the authority may give names
+    /// of this `pattern`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn configure_identities(&self, domain: &str, issuer: Option<&str>, pattern: &str) -> Result<(), Failure> {
+        let names = "names = [\"*\"]";
+        let written = self.read("broker/broker.toml")?;
+        let authority = written.replace(names, &format!("{names}\nidentities = [\"{pattern}\"]"));
+        let issuer = issuer.map(|url| format!("issuer = \"{url}\"\n")).unwrap_or_default();
+        self.write("broker/broker.toml", format!("{authority}\n[identity]\ntrust-domain = \"{domain}\"\n{issuer}").as_bytes())?;
+        self.programs.run(Part::Broker, arguments!["check-config", "broker/broker.toml"])?.expect(0)?;
+        Ok(())
+    }
+
     /// `portcullis-broker serve`, until [`Self::stop`]. Gives the command line.
     ///
     /// # Errors
@@ -327,8 +342,9 @@ impl Installation {
     }
 }
 
-/// Who seals, under which policy by whom.
-fn whose() -> [std::ffi::OsString; 6] {
+/// Who seals, under which policy by whom: arguments of every command that makes a record.
+#[must_use]
+pub fn whose() -> [std::ffi::OsString; 6] {
     arguments!["--policy", POLICY, "--authority", "authority.pub", "--publisher-key", "publisher.key"]
 }
 

@@ -15,9 +15,12 @@
 //! | [`outsider`] | a small client that keeps to no rules: it replays, and sends evidence with foreign keys |
 //! | [`recorder`] | somebody on the network who writes down what passes |
 //! | [`memory`] | where plaintext may go on this machine |
+//! | [`agent`] | an agent and the tool that it uses, which know nothing of all this |
+//! | [`python`] | a Python with the packages that some tests use |
 //! | [`failure`] | what can go otherwise than it should |
 //! | [`demo`] | the story that `cargo demo` tells |
 
+pub mod agent;
 pub mod demo;
 pub mod failure;
 pub mod installation;
@@ -26,5 +29,6 @@ pub mod memory;
 pub mod outsider;
 pub mod policy;
 pub mod programs;
+pub mod python;
 pub mod recorder;
 pub mod td;

@@ -91,6 +91,7 @@ impl Outsider {
             configuration: attested.transcript.configuration,
             purpose: Purpose::Release,
             items: vec![item],
+            identity: None,
         })
     }
 

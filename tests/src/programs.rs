@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::failure::Failure;
-use crate::machine;
+use crate::{agent, machine};
 
 /// Between two looks at a process.
 const PULSE: Duration = Duration::from_millis(2);
@@ -42,10 +44,14 @@ pub enum Part {
     Command,
     /// The evidence agent over a soft machine; see [`machine::run_agent`].
     Agent,
+    /// The agent of the agent's story; see [`agent::agent`].
+    DemoAgent,
+    /// The tool that it uses; see [`agent::tool_server`].
+    DemoTool,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Broker, Self::Guest, Self::Command, Self::Agent];
+    const ALL: [Self; 6] = [Self::Broker, Self::Guest, Self::Command, Self::Agent, Self::DemoAgent, Self::DemoTool];
 
     /// The name of the program.
     #[must_use]
@@ -55,6 +61,8 @@ impl Part {
             Self::Guest => "portcullis-guest",
             Self::Command => "portcullis",
             Self::Agent => "soft-evidence-agent",
+            Self::DemoAgent => "demo-agent",
+            Self::DemoTool => "demo-tool",
         }
     }
 
@@ -64,6 +72,8 @@ impl Part {
             Self::Guest => guest_client::run(arguments),
             Self::Command => cli::run(arguments),
             Self::Agent => machine::run_agent(arguments),
+            Self::DemoAgent => agent::agent(&arguments),
+            Self::DemoTool => agent::tool_server(&arguments),
         }
     }
 }
@@ -73,9 +83,13 @@ const AS: &str = "--as";
 /// `--tied-as PART`: the same, until standard input ends.
 const TIED_AS: &str = "--tied-as";
 
-/// Is the program that the arguments (program name first) name by `--as PART`. `None`: they name none.
+/// Is the program that the arguments (program name first) name by `--as PART`, or by the program's name itself, which is how a guest
+/// starts itself again. `None`: they name none.
 #[must_use]
 pub fn dispatch(arguments: &[OsString]) -> Option<ExitCode> {
+    if let Some(part) = Part::ALL.into_iter().find(|part| arguments.first().is_some_and(|name| name == part.program())) {
+        return Some(part.run(arguments.to_vec()));
+    }
     let [_, how, part, rest @ ..] = arguments else { return None };
     let part = Part::ALL.into_iter().find(|candidate| part == candidate.program())?;
     match how.to_str() {
@@ -139,6 +153,7 @@ impl Ended {
 #[derive(Clone, Debug)]
 pub struct Programs {
     executable: PathBuf,
+    container: Vec<String>,
     folder: PathBuf,
     environment: BTreeMap<&'static str, OsString>,
     limit: Option<Duration>,
@@ -151,6 +166,7 @@ impl Programs {
     pub fn new(executable: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
         Self {
             executable: executable.into(),
+            container: Vec::new(),
             folder: folder.into(),
             environment: BTreeMap::new(),
             limit: Some(PROGRAM),
@@ -164,16 +180,36 @@ impl Programs {
         Self { limit: None, ..self }
     }
 
+    /// The same in a container: the program `container[0]`, with the arguments behind it, starts `executable` as its one child.
+    #[must_use]
+    pub fn within(&self, container: Vec<String>, executable: PathBuf) -> Self {
+        Self { container, executable, ..self.clone() }
+    }
+
     /// The same, ended by `interrupted`: programs are killed then, and [`Failure::Interrupted`] is what comes back.
     #[must_use]
     pub fn interrupted_by(self, interrupted: Arc<AtomicBool>) -> Self {
         Self { interrupted, ..self }
     }
 
+    /// The file that all of them are.
+    #[must_use]
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
     /// The folder that they run in.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The same with one more variable in their environment.
+    #[must_use]
+    pub fn with(&self, name: &'static str, value: impl Into<OsString>) -> Self {
+        let mut programs = self.clone();
+        programs.set(name, value);
+        programs
     }
 
     /// Sets a variable of their environment.
@@ -254,8 +290,9 @@ impl Programs {
     }
 
     fn spawn(&self, how: &str, part: Part, arguments: &[OsString], line: &str) -> Result<Child, Failure> {
-        let mut command = Command::new(&self.executable);
-        command.args([how, part.program()]).args(arguments).current_dir(&self.folder);
+        let mut words = self.container.iter().map(OsStr::new).chain([self.executable.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(self.executable.as_os_str()));
+        command.args(words).args([how, part.program()]).args(arguments).current_dir(&self.folder);
         // What the person who runs this has set for brokers of their own must not reach these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTCULLIS_")) {
             command.env_remove(name);
@@ -352,15 +389,38 @@ impl Server {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The server's own process: in a container, its first.
+    fn pid(&self) -> Pid {
+        let outer = Pid::from_child(&self.child.0);
+        if self.programs.container.is_empty() {
+            return outer;
+        }
+        let number = outer.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{number}/task/{number}/children")).unwrap_or_default();
+        children.split(' ').find_map(|pid| Pid::from_raw(pid.parse().ok()?)).unwrap_or(outer)
+    }
+
+    /// Waits until it ends by itself: its exit code, and all that it said on standard error.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`], [`Failure::Interrupted`].
+    pub fn ended(self, within: Duration) -> Result<Ended, Failure> {
+        self.wait(within)
+    }
+
     /// Asks it to stop (SIGTERM), and waits until it has: its exit code, and all that it said on standard error.
     ///
     /// # Errors
     /// [`Failure::TimedOut`], [`Failure::Interrupted`].
-    pub fn stop(mut self) -> Result<Ended, Failure> {
-        let pid = rustix::process::Pid::from_child(&self.child.0);
+    pub fn stop(self) -> Result<Ended, Failure> {
+        let pid = self.pid();
         // Where it has ended already, its exit code tells.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let status = self.programs.wait(&mut self.child.0, Some(SERVER), &self.line)?;
+        let _ = kill_process(pid, Signal::TERM);
+        self.wait(SERVER)
+    }
+
+    fn wait(mut self, within: Duration) -> Result<Ended, Failure> {
+        let status = self.programs.wait(&mut self.child.0, Some(within), &self.line)?;
         for reader in self.readers.iter_mut().filter_map(Option::take) {
             let _ = reader.join();
         }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use portcullis_tests::demo::{Afterwards, Page, Style, Wishes, tell};
+use portcullis_tests::demo::{Afterwards, Page, Style, Wishes, agent, tell};
 use portcullis_tests::machine::Tee;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,7 +15,7 @@ const DEMO: &str = env!("CARGO_BIN_EXE_portcullis-demo");
 /// The story of this kind of confidential VM, in which these refusals stand in this order.
 fn told(tee: Tee, refusals: &[&str]) -> String {
     let mut story = Vec::new();
-    let wishes = Wishes { tee, model: None, after: Afterwards::Remove };
+    let wishes = Wishes { tee, model: None, after: Afterwards::Remove, size: None };
     tell(&wishes, Path::new(DEMO), std::sync::Arc::default(), &mut Page::new(&mut story, Style::Plain)).unwrap();
     let story = String::from_utf8(story).unwrap();
     let mut rest = story.as_str();
@@ -72,6 +72,56 @@ fn the_demo_tells_its_story_from_beginning_to_end() {
     told(Tee::Snp, &refusals);
 }
 
+#[test]
+fn the_agents_story_is_told_for_both() {
+    for (tee, code) in [(Tee::Snp, "snp-measurement"), (Tee::Tdx, "tdx-measurement")] {
+        let mut story = Vec::new();
+        let wishes = Wishes { tee, model: None, after: Afterwards::Remove, size: None };
+        agent::tell(&wishes, Path::new(DEMO), std::sync::Arc::default(), &mut Page::new(&mut story, Style::Plain)).unwrap();
+        let story = String::from_utf8(story).unwrap();
+        let mut rest = story.as_str();
+        let denied = format!("DENIED  by check {code}");
+        for part in [
+            "I am  spiffe://acme.example/agents/research",
+            "the tool answered  13 results",
+            "REFUSED  by the tool: it is spiffe://acme.example/agents/search",
+            &denied,
+            "DENIED  by check identity-audience",
+            "ENDED  the agent",
+            "NOBODY  no identity",
+            "the log is whole",
+            "Everything went as told.",
+        ] {
+            rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part:?} behind what came before in:\n{story}")).1;
+        }
+        assert!(!story.contains("sk-acme"), "the key is nowhere");
+    }
+    let told = Command::new(DEMO).args(["agent", "--size", "1G"]).output().unwrap();
+    assert_eq!(told.status.code(), Some(2), "an agent has no size");
+}
+
+#[test]
+fn rates_are_shown_beside_cp_where_there_is_room_for_them() {
+    let told = Command::new(DEMO).args(["--size", "24M"]).output().unwrap();
+    let story = String::from_utf8(told.stdout).unwrap();
+    let said = String::from_utf8(told.stderr).unwrap();
+    if said.contains("no memory file system has room") {
+        println!("skipped: no memory file system with room for 72 MiB and without swap");
+    } else {
+        assert!(told.status.success(), "{story}{said}");
+        let (_, rates) = story.split_once("How fast that is on this machine").unwrap();
+        for line in ["cp -r", "seal ", "open "] {
+            assert!(rates.lines().any(|found| found.contains(line) && found.ends_with("times as fast")), "{rates}");
+        }
+        assert!(rates.contains("Everything went as told."), "{rates}");
+    }
+    let told = Command::new(DEMO).args(["--size", "1024G"]).output().unwrap();
+    assert_eq!((told.status.code(), told.stdout.len()), (Some(1), 0), "it is known before the story begins");
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(said.contains("no memory file system has room for 3298.5 GB") && said.contains("hint: a smaller --size"), "{said}");
+    assert_eq!(Command::new(DEMO).args(["--size", "4T"]).output().unwrap().status.code(), Some(2));
+}
+
 /// `6. A genuine guest asks`.
 fn is_heading(line: &str) -> bool {
     line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok())
@@ -96,7 +146,9 @@ fn a_model_of_ones_own_is_sealed_and_opened_and_the_folder_stays_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let own = folder.path().join("my model");
     fs::create_dir_all(own.join("sub")).unwrap();
-    fs::write(own.join("weights.safetensors"), vec![7; 100_000]).unwrap();
+    let header = br#"{"w":{"dtype":"U8","shape":[100000],"data_offsets":[0,100000]}}"#;
+    let weights = [&u64::try_from(header.len()).unwrap().to_le_bytes()[..], header, &[7; 100_000]].concat();
+    fs::write(own.join("weights.safetensors"), weights).unwrap();
     fs::write(own.join("sub/empty"), b"").unwrap();
     let temporary = folder.path().join("temporary");
     fs::create_dir(&temporary).unwrap();

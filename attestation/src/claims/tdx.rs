@@ -4,7 +4,7 @@ use std::fmt;
 
 use protocol::encoding::hex;
 use protocol::time::UnixTime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Revocation, SecondOpinion, bits, optional_hex};
 use crate::event_log::{self, EventLogError};
@@ -215,7 +215,7 @@ impl PckAuthority {
 }
 
 /// A TCB status that is not a rejection (Intel PCS API, "TCB info"; QVL). `Revoked`, no matching level and unknown words are rejections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TcbStatus {
     /// Nothing newer is demanded.
     UpToDate,
@@ -309,7 +309,7 @@ pub struct TcbPart {
 }
 
 /// A signed JSON document of Intel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollateralSource {
     /// `tcbEvaluationDataNumber`.
     pub evaluation: u32,

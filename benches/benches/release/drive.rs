@@ -1,6 +1,6 @@
 //! The driver: clients that keep their connections and send what was prepared, one request after another.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use portcullis_benches::{clock, process};
 
-use crate::installation::{Installation, Prepared};
+use crate::installation::{Agent, Installation, Prepared, Wish};
+
+/// Makes one request.
+pub type Make<'a> = &'a (dyn Fn() -> Prepared + Sync);
 
 /// One number of clients, measured.
 pub struct Driven {
@@ -33,19 +36,30 @@ pub struct Connection {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// The seconds of `Retry-After`.
+    pub retry_after: Option<u64>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Connection {
     pub fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("a broker");
-        stream.set_nodelay(true).expect("a socket");
-        Self { stream: BufReader::new(stream), host: address.to_owned() }
+        Self::try_open(address).expect("a broker")
     }
 
-    /// Sends a request and waits for its answer. Reads just enough of HTTP for answers of known length.
+    pub fn try_open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream), host: address.to_owned() })
+    }
+
+    /// Sends a request and waits for its answer.
     pub fn send(&mut self, method: &str, path: &str, bearer: Option<&str>, body: &[u8]) -> Answer {
+        self.try_send(method, path, bearer, body).expect("a connection")
+    }
+
+    /// The same, where the connection may end. Reads just enough of HTTP for answers of known length.
+    pub fn try_send(&mut self, method: &str, path: &str, bearer: Option<&str>, body: &[u8]) -> io::Result<Answer> {
         let authorization = bearer.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\n{authorization}content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -54,14 +68,14 @@ impl Connection {
         )
         .into_bytes();
         request.extend_from_slice(body);
-        self.stream.get_mut().write_all(&request).expect("a connection");
+        self.stream.get_mut().write_all(&request)?;
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a status line");
-        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let mut length = 0;
+        self.stream.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
+        let (mut length, mut retry_after) = (0, None);
         loop {
             line.clear();
-            self.stream.read_line(&mut line).expect("a header");
+            self.stream.read_line(&mut line)?;
             let line = line.trim_end().to_ascii_lowercase();
             if line.is_empty() {
                 break;
@@ -69,22 +83,44 @@ impl Connection {
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().expect("a length");
             }
+            if let Some(value) = line.strip_prefix("retry-after:") {
+                retry_after = value.trim().parse().ok();
+            }
         }
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("a body");
-        Answer { status, body }
+        self.stream.read_exact(&mut body)?;
+        Ok(Answer { status, retry_after, body })
     }
 }
 
 /// Runs `clients` for about `span`: a short run first says how many requests that takes.
-pub fn drive(installation: &Installation, clients: usize, span: Duration) -> Driven {
-    let trial = run(installation, clients, 100.max(clients * 10));
+pub fn drive(installation: &Installation, make: Make<'_>, clients: usize, span: Duration) -> Driven {
+    let trial = run(installation, make, clients, 100.max(clients * 10));
     let rate = trial.latencies.len() as f64 / trial.elapsed.as_secs_f64();
-    run(installation, clients, (rate * span.as_secs_f64()) as usize)
+    run(installation, make, clients, (rate * span.as_secs_f64()) as usize)
 }
 
-fn run(installation: &Installation, clients: usize, count: usize) -> Driven {
-    let prepared = prepare(installation, count);
+/// Agents that the broker has verified.
+pub fn attested(installation: &Installation, count: usize) -> Vec<Agent> {
+    let agents: Vec<_> = (0..count).map(|_| Agent::new()).collect();
+    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    thread::scope(|scope| {
+        for part in agents.chunks(count.div_ceil(threads).max(1)) {
+            scope.spawn(move || {
+                let mut connection = Connection::open(installation.address());
+                for agent in part {
+                    let request = installation.attested(agent, Wish::Token);
+                    let answer = connection.send("POST", "/v1/release", None, &request.body);
+                    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+                }
+            });
+        }
+    });
+    agents
+}
+
+fn run(installation: &Installation, make: Make<'_>, clients: usize, count: usize) -> Driven {
+    let prepared = prepare(make, count);
     let (next, barrier) = (AtomicUsize::new(0), Barrier::new(clients + 1));
     let client = || {
         let mut connection = Connection::open(installation.address());
@@ -122,10 +158,10 @@ fn run(installation: &Installation, clients: usize, count: usize) -> Driven {
 }
 
 /// Made by all cores: signing a report takes longer than the broker takes to check it.
-fn prepare(installation: &Installation, count: usize) -> Vec<Prepared> {
+fn prepare(make: Make<'_>, count: usize) -> Vec<Prepared> {
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     thread::scope(|scope| {
-        let part = || scope.spawn(move || (0..count.div_ceil(threads)).map(|_| installation.prepare()).collect::<Vec<_>>());
+        let part = || scope.spawn(move || (0..count.div_ceil(threads)).map(|_| make()).collect::<Vec<_>>());
         let parts: Vec<_> = (0..threads).map(|_| part()).collect();
         parts.into_iter().flat_map(|part| part.join().expect("requests")).collect()
     })

@@ -1,9 +1,10 @@
-//! A broker process with one published record, and requests that it will grant.
+//! A broker process with one published record and one policy that gives identities, and requests that it will grant.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use broker::custody::Installation as Fixed;
@@ -12,20 +13,23 @@ use protocol::documents::{Certificate, Kind, PolicyBody};
 use protocol::dsse::SignedDocument;
 use protocol::envelope::{Draft, write_record};
 use protocol::hpke::RecipientSecret;
-use protocol::ids::{AnchorClass, Digest, Name, Platform, RequestId, Role, Version};
+use protocol::ids::{AnchorClass, Digest, Name, Nonce, Platform, RequestId, Role, Version};
 use protocol::keyfile::{KeyFile, Unlock};
 use protocol::keys::{PublicKey, SigningKey};
-use protocol::messages::{EvidenceMessage, Item, ItemOutcome, Purpose, ReleaseAnswer, ReleaseRequest};
+use protocol::messages::{EvidenceMessage, IdentityAsk, Item, ItemOutcome, Purpose, ReleaseAnswer, ReleaseRequest};
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 use tempfile::TempDir;
-use testbed::snp::{GuestShape, Line, SoftGuest, SoftPlatform};
 
 use crate::AS_BROKER;
 use crate::drive::Connection;
+use crate::machine::Machine;
 
 /// What is released: as long as a model's key.
 const SECRET: [u8; 32] = [42; 32];
+/// The trust domain of identities, and who is to believe the tokens.
+const DOMAIN: &str = "acme.example";
+const AUDIENCE: &str = "tools.acme.example";
 
 /// A running broker; dropping it ends it and removes its folder.
 pub struct Installation {
@@ -33,7 +37,7 @@ pub struct Installation {
     address: String,
     root: PublicKey,
     challenges: ChallengeKey,
-    guest: SoftGuest,
+    machine: Machine,
     _folder: TempDir,
 }
 
@@ -42,7 +46,29 @@ pub struct Prepared {
     /// The body.
     pub body: Vec<u8>,
     digest: Digest,
-    secret: RecipientSecret,
+    secret: Arc<RecipientSecret>,
+}
+
+/// A guest with keys of its own, which it keeps.
+pub struct Agent {
+    secret: Arc<RecipientSecret>,
+    signing: SigningKey,
+}
+
+impl Agent {
+    pub fn new() -> Self {
+        let secret = RecipientSecret::generate().expect("a key").into();
+        Self { secret, signing: SigningKey::generate().expect("a key") }
+    }
+}
+
+/// What a guest asks for.
+#[derive(Clone, Copy)]
+pub enum Wish {
+    /// The model's key.
+    Model,
+    /// A JWT-SVID.
+    Token,
 }
 
 fn now() -> UnixTime {
@@ -62,14 +88,12 @@ impl Installation {
             tempfile::Builder::new().prefix("release-bench-").tempdir_in(std::env::current_dir().expect("a folder")).expect("a folder");
         let path = folder.path().to_owned();
         let (root, publisher, authority) = (key(1), key(2), key(3));
-        let platform = SoftPlatform::new(Line::Milan);
+        let machine = Machine::named();
         let write = |name: &str, bytes: &[u8]| fs::write(path.join(name), bytes).expect("a file");
         let file = KeyFile::protect("root", &root.public().to_string(), &[1; 32], &Unlock::Nothing).expect("a key file");
         write("root.key", file.to_json().as_bytes());
-        write("ark.der", &platform.ark_der());
-        fs::create_dir(path.join("collateral")).expect("a folder");
-        write("collateral/milan.crl", &platform.crl_der(&[]));
-        let init = ["init", "--data", "data", "--name", "acme", "--root-key", "root.key", "--test-anchor", "Milan=ark.der"];
+        let anchor = machine.carry(&path);
+        let init = ["init", "--data", "data", "--name", "acme", "--root-key", "root.key", "--test-anchor", anchor];
         assert!(this_program(&path).args(init).stdout(Stdio::null()).status().expect("init").success(), "init");
         configure(&path, publisher.public(), authority.public());
         let (broker, address) = serve(&path);
@@ -79,7 +103,7 @@ impl Installation {
             address,
             root: *root.public(),
             challenges: ChallengeKey::new(challenges, *root.public()),
-            guest: platform.guest(GuestShape::default()),
+            machine,
             _folder: folder,
         };
         installation.publish(&path, &publisher, &authority);
@@ -89,6 +113,11 @@ impl Installation {
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Of which kind the guests are.
+    pub const fn platform(&self) -> Platform {
+        self.machine.platform()
     }
 
     /// The broker's process.
@@ -103,14 +132,15 @@ impl Installation {
             let answer = connection.send("PUT", what, Some(token.trim()), body);
             assert_eq!(answer.status, 201, "{what}: {}", String::from_utf8_lossy(&answer.body));
         };
-        let measurement: String = self.guest.report.measurement.iter().map(|byte| format!("{byte:02x}")).collect();
-        let toml = format!(
-            "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n[snp]\nvmpl = [0]\n\
-             [snp.measurements]\nimage = [\"{measurement}\"]\n[snp.guest-policy]\nsmt = \"allowed\"\n\
-             [snp.products.milan]\nminimum-tcb = {{ bootloader = 4, tee = 0, snp = 24, microcode = 219 }}\n"
-        );
+        let rules = self.machine.rules();
+        let toml =
+            format!("format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n{rules}");
         let policy = PolicyBody { installation: self.root, name: name("inference"), version: Version::FIRST, toml };
         put("/v1/policies", &SignedDocument::sign(&policy, authority).expect("a policy").to_json());
+        let toml =
+            format!("{}\n[identity]\nspiffe-id = \"spiffe://{DOMAIN}/agents/{{policy}}\"\naudiences = [\"{AUDIENCE}\"]\n", policy.toml);
+        let identities = PolicyBody { name: name("agents"), toml, ..policy };
+        put("/v1/policies", &SignedDocument::sign(&identities, authority).expect("a policy").to_json());
         let fixed: Fixed =
             serde_json::from_slice(&fs::read(path.join("data/installation.json")).expect("a file")).expect("an installation");
         let certificates = fixed.certificates.iter().map(|signed| Certificate::verify(signed, &self.root, now()).expect("a certificate"));
@@ -129,37 +159,66 @@ impl Installation {
         put("/v1/records", &serde_json::to_vec(&record).expect("JSON"));
     }
 
-    /// A request of a guest with keys of its own. Nothing of it needs the broker: the challenge is minted with the broker's key.
-    pub fn prepare(&self) -> Prepared {
+    /// A request over fresh evidence. Nothing of it needs the broker: the challenge is minted with the broker's key.
+    pub fn attested(&self, agent: &Agent, wish: Wish) -> Prepared {
+        let (challenge, nonce) = self.mint();
+        let evidence = self.machine.attest(&self.transcript(agent, nonce).report_data());
+        self.request(agent, wish, challenge, evidence)
+    }
+
+    /// A request of an agent that this broker has verified before, over a challenge of its own making.
+    pub fn renewal(&self, agent: &Agent, wish: Wish) -> Prepared {
+        self.renewal_over(agent, wish, self.mint().0)
+    }
+
+    /// The same, over a challenge that the broker gave.
+    pub fn renewal_over(&self, agent: &Agent, wish: Wish, challenge: Vec<u8>) -> Prepared {
+        self.request(agent, wish, challenge, EvidenceMessage::Held {})
+    }
+
+    fn mint(&self) -> (Vec<u8>, Nonce) {
         let challenge = self.challenges.mint(now(), Duration::from_secs(600)).expect("randomness");
-        let (secret, signing) = (RecipientSecret::generate().expect("a key"), SigningKey::generate().expect("a key"));
-        let transcript = Transcript {
-            platform: Platform::SevSnp,
+        (challenge.as_bytes().to_vec(), *challenge.nonce())
+    }
+
+    fn transcript(&self, agent: &Agent, nonce: Nonce) -> Transcript {
+        Transcript {
+            platform: self.machine.platform(),
             installation: self.root,
-            nonce: *challenge.nonce(),
-            hpke_key: secret.public().clone(),
-            signing_key: *signing.public(),
+            nonce,
+            hpke_key: agent.secret.public().clone(),
+            signing_key: *agent.signing.public(),
             role: Role::WholeVm,
             configuration: Digest::from([5; 32]),
             gpu_evidence: None,
             event_log: None,
+        }
+    }
+
+    fn request(&self, agent: &Agent, wish: Wish, challenge: Vec<u8>, evidence: EvidenceMessage) -> Prepared {
+        let (kind, wanted, identity) = match wish {
+            Wish::Model => (Kind::Model, "acme/llama", None),
+            Wish::Token => {
+                let ask = IdentityAsk { jwt_audiences: vec![AUDIENCE.to_owned()], ..IdentityAsk::default() };
+                (Kind::Identity, "agents", Some(ask))
+            }
         };
-        let evidence = self.guest.attest(&transcript.report_data());
         let request = ReleaseRequest {
             request: RequestId::random().expect("randomness"),
             installation: self.root,
-            challenge: challenge.as_bytes().to_vec(),
-            platform: Platform::SevSnp,
-            evidence: EvidenceMessage::SevSnp { report: evidence.report, certificate_table: evidence.certificate_table },
-            hpke_key: transcript.hpke_key,
-            signing_key: transcript.signing_key,
-            role: transcript.role,
-            configuration: transcript.configuration,
+            challenge,
+            platform: self.machine.platform(),
+            evidence,
+            hpke_key: agent.secret.public().clone(),
+            signing_key: *agent.signing.public(),
+            role: Role::WholeVm,
+            configuration: Digest::from([5; 32]),
             purpose: Purpose::Release,
-            items: vec![Item { kind: Kind::Model, name: name("acme/llama"), version: None }],
+            items: vec![Item { kind, name: name(wanted), version: None }],
+            identity,
         };
-        let signed = SignedDocument::sign(&request, &signing).expect("a request");
-        Prepared { body: signed.to_json(), digest: signed.digest(), secret }
+        let signed = SignedDocument::sign(&request, &agent.signing).expect("a request");
+        Prepared { body: signed.to_json(), digest: signed.digest(), secret: Arc::clone(&agent.secret) }
     }
 
     /// That an answer grants what was asked for, and opens.
@@ -168,6 +227,7 @@ impl Installation {
         let outcome = answer.open(&prepared.digest, &self.root, &prepared.secret, now()).expect("our answer");
         match outcome.items.as_slice() {
             [ItemOutcome::Granted { secret, .. }] => assert_eq!(secret.expose(), SECRET),
+            [ItemOutcome::Identified(identified)] => assert_eq!(identified.jwt.len(), 1),
             other => panic!("{other:?}"),
         }
     }
@@ -200,8 +260,8 @@ fn configure(path: &Path, publisher: &PublicKey, authority: &PublicKey) {
     let file: PathBuf = path.join("data/broker.toml");
     let written = fs::read_to_string(&file).expect("the file that init wrote");
     let more = format!(
-        "\n[[publisher]]\nkey = \"{publisher}\"\nnames = [\"acme/*\"]\n\n[[authority]]\nkey = \"{authority}\"\nnames = [\"*\"]\n\n\
-         [collateral]\nfolder = \"../collateral\"\n\n[limits]\nrequests_per_second = 1000000\nburst = 1000000\nchallenge_seconds = 600\n"
+        "\n[[publisher]]\nkey = \"{publisher}\"\nnames = [\"acme/*\"]\n\n[[authority]]\nkey = \"{authority}\"\nnames = [\"*\"]\nidentities = [\"agents/*\"]\n\n\
+         [identity]\ntrust-domain = \"{DOMAIN}\"\n\n[collateral]\nfolder = \"../collateral\"\n\n[limits]\nrequests_per_second = 1000000\nburst = 1000000\nchallenge_seconds = 600\n"
     );
     fs::write(&file, written.replace("127.0.0.1:8443", "127.0.0.1:0") + &more).expect("a file");
 }

@@ -4,17 +4,32 @@
 //! Not trusted: every piece is verified where it is used. A file that is none is named in the log and left out.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use attestation::Collateral;
 use attestation::forms::{self, CollateralFile, FileRead, Gathered};
 use protocol::limits;
+use protocol::time::UnixTime;
+
+use super::{FILE, Origin, Refused};
+
+/// Files of which it is remembered that nothing was taken from them.
+const LEFT_OUT: usize = 8;
 
 /// The collateral in use.
 pub struct CollateralFolder {
     path: Option<PathBuf>,
-    current: RwLock<(Option<SystemTime>, Arc<Collateral>)>,
+    current: RwLock<Read>,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Read {
+    /// The newest modification in the folder.
+    changed: Option<SystemTime>,
+    collateral: Arc<Collateral>,
+    left_out: Vec<Refused>,
 }
 
 impl CollateralFolder {
@@ -22,29 +37,35 @@ impl CollateralFolder {
     ///
     /// # Errors
     /// The operating system's, naming the folder.
-    pub fn open(path: Option<PathBuf>) -> Result<Self, String> {
-        let collateral = path.as_deref().map_or_else(|| Ok((None, Collateral::default())), |path| Ok((newest(path), read(path)?)));
-        let (changed, collateral) = collateral.map_err(|error: std::io::Error| format!("cannot read the collateral folder: {error}"))?;
-        Ok(Self { path, current: RwLock::new((changed, Arc::new(collateral))) })
+    pub fn open(path: Option<PathBuf>, at: UnixTime) -> Result<Self, String> {
+        let first = path.as_deref().map_or_else(|| Ok(Read::default()), |path| read(path, at));
+        let first = first.map_err(|error: std::io::Error| format!("cannot read the collateral folder: {error}"))?;
+        Ok(Self { path, current: RwLock::new(first) })
     }
 
     /// The collateral in use.
     #[must_use]
     pub fn current(&self) -> Arc<Collateral> {
-        Arc::clone(&self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).1)
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).collateral)
+    }
+
+    /// The files from which nothing was taken, some at most.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<Refused> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).left_out.clone()
     }
 
     /// Reads the folder again where it changed, and says whether it did. What cannot be read changes nothing.
-    pub fn refresh(&self) -> bool {
+    pub fn refresh(&self, at: UnixTime) -> bool {
         let Some(path) = self.path.as_deref() else { return false };
-        let changed = newest(path);
-        if changed == self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner).0 {
+        if newest(path) == self.current.read().unwrap_or_else(PoisonError::into_inner).changed {
             return false;
         }
-        match read(path) {
-            Ok(collateral) => {
-                tracing::info!(certificates = collateral.certificates.len(), crls = collateral.crls.len(), "collateral read again");
-                *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (changed, Arc::new(collateral));
+        match read(path, at) {
+            Ok(read) => {
+                let Collateral { certificates, crls, .. } = &*read.collateral;
+                tracing::info!(certificates = certificates.len(), crls = crls.len(), "collateral read again");
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
                 true
             }
             Err(error) => {
@@ -61,17 +82,24 @@ fn newest(path: &Path) -> Option<SystemTime> {
     files.chain(std::fs::metadata(path).and_then(|folder| folder.modified()).ok()).max()
 }
 
-fn read(path: &Path) -> std::io::Result<Collateral> {
+fn read(path: &Path, at: UnixTime) -> std::io::Result<Read> {
+    let changed = newest(path);
     let mut files: Vec<_> = std::fs::read_dir(path)?.collect::<Result<_, _>>()?;
     files.sort_by_key(std::fs::DirEntry::path);
-    let mut contents = Vec::new();
+    let (mut contents, mut left_out) = (Vec::new(), Vec::new());
+    let mut leave_out = |file: String, why: String| {
+        tracing::warn!(file, why, "no collateral; left out");
+        if left_out.len() < LEFT_OUT {
+            left_out.push(Refused { kind: FILE, subject: file, origin: Origin::Carried, why, at });
+        }
+    };
     for file in files {
         if !file.file_type()?.is_file() {
             continue;
         }
         let name = file.file_name().to_string_lossy().into_owned();
         if file.metadata()?.len() > u64::try_from(limits::COLLATERAL_BUNDLE).unwrap_or(u64::MAX) {
-            tracing::warn!(file = name, "larger than any collateral; left out");
+            leave_out(name, "larger than any collateral".to_owned());
             continue;
         }
         contents.push((name, std::fs::read(file.path())?));
@@ -80,10 +108,10 @@ fn read(path: &Path) -> std::io::Result<Collateral> {
     let Gathered { pieces, files } = forms::gather(&files);
     for FileRead { name, read } in files {
         if let Err(why) = read {
-            tracing::warn!(file = name, %why, "no collateral; left out");
+            leave_out(name, why.to_string());
         }
     }
-    Ok(forms::collateral(&pieces))
+    Ok(Read { changed, collateral: Arc::new(forms::collateral(&pieces)), left_out })
 }
 
 #[cfg(test)]
@@ -102,14 +130,18 @@ mod tests {
         let text = protocol::encoding::to_base64(&ask);
         write("c.pem", format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n").as_bytes());
         write("notes.txt", b"not collateral");
-        let collateral = CollateralFolder::open(Some(folder.path().to_owned())).unwrap();
+        let at = UnixTime::from_seconds(7);
+        let collateral = CollateralFolder::open(Some(folder.path().to_owned()), at).unwrap();
         assert_eq!((collateral.current().certificates.clone(), collateral.current().crls.clone()), (vec![vcek, ask.clone()], vec![list]));
+        let left_out =
+            Refused { kind: FILE, subject: "notes.txt".to_owned(), origin: Origin::Carried, why: "no form of collateral".to_owned(), at };
+        assert_eq!(collateral.left_out(), [left_out]);
         std::fs::remove_file(folder.path().join("a.der")).unwrap();
         std::fs::File::open(folder.path().join("b.crl"))
             .unwrap()
             .set_modified(SystemTime::now() + std::time::Duration::from_secs(9))
             .unwrap();
-        assert!(collateral.refresh() && !collateral.refresh());
+        assert!(collateral.refresh(at) && !collateral.refresh(at));
         assert_eq!(collateral.current().certificates, vec![ask]);
     }
 }

@@ -6,8 +6,10 @@
 
 mod folder;
 mod piece;
+mod refusals;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -26,6 +28,8 @@ use tokio::sync::Mutex;
 pub use folder::CollateralFolder;
 pub(crate) use piece::hex;
 pub use piece::{BadKey, Piece, PieceKey, RawPiece, Vendor};
+use refusals::Refusals;
+pub use refusals::{FILE, Refused};
 
 use crate::store::{Store, StoreError, StoredFloor, StoredPiece};
 
@@ -62,6 +66,15 @@ pub enum Origin {
     Carried,
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Upstream => "fetched",
+            Self::Carried => "carried here",
+        })
+    }
+}
+
 /// All collateral that is there.
 pub struct CollateralHouse {
     anchors: Arc<Anchors>,
@@ -73,6 +86,7 @@ pub struct CollateralHouse {
     /// A piece is compared with the one that is held, then kept: one at a time.
     keeping: Mutex<()>,
     said: std::sync::Mutex<HashMap<PieceKey, UnixTime>>,
+    refusals: Refusals,
 }
 
 struct Held {
@@ -121,7 +135,7 @@ impl CollateralHouse {
         store: Arc<dyn Store>,
         at: UnixTime,
     ) -> Result<Self, String> {
-        let folder = CollateralFolder::open(folder)?;
+        let folder = CollateralFolder::open(folder, at)?;
         let pieces = store.pieces().await.map_err(|error| error.to_string())?;
         let floors = store.floors().await.map_err(|error| error.to_string())?;
         let held = Held {
@@ -138,6 +152,7 @@ impl CollateralHouse {
             leaves: Leaves::default(),
             keeping: Mutex::default(),
             said: std::sync::Mutex::default(),
+            refusals: Refusals::default(),
         };
         // Authorities stand before what they signed, in the order of keys.
         for stored in pieces {
@@ -215,7 +230,7 @@ impl CollateralHouse {
 
     /// Reads the folder again where it changed.
     pub async fn refresh(&self, at: UnixTime) {
-        if self.folder.refresh() {
+        if self.folder.refresh(at) {
             self.take_in_leaves(at);
             self.import_folder(at).await;
             self.rebuild();
@@ -230,6 +245,7 @@ impl CollateralHouse {
             let stored = StoredPiece { key: key.to_string(), bytes, issuer_chain: Vec::new(), fetched_at: at.seconds() };
             if let Err(why) = self.take_back(stored, at) {
                 tracing::warn!(%key, %why, "a certificate in the collateral folder is not used");
+                self.refusals.note(key.kind(), key.to_string(), Origin::Carried, &why, at);
             }
         }
     }
@@ -237,8 +253,17 @@ impl CollateralHouse {
     /// Keeps a piece, once it verified and is no worse than the one that is held; where it is kept, that is durable.
     ///
     /// # Errors
-    /// [`NotKept`]; the old piece stays.
+    /// [`NotKept`]; the old piece stays, and [`Self::refused`] says why the new one is not there.
     pub async fn offer(&self, key: PieceKey, raw: RawPiece, origin: Origin, at: UnixTime) -> Result<(), NotKept> {
+        let kept = self.keep(key, raw, origin, at).await;
+        match &kept {
+            Ok(()) => self.refusals.settle(&key),
+            Err(why) => self.refusals.note(key.kind(), key.to_string(), origin, why, at),
+        }
+        kept
+    }
+
+    async fn keep(&self, key: PieceKey, raw: RawPiece, origin: Origin, at: UnixTime) -> Result<(), NotKept> {
         let _one = self.keeping.lock().await;
         let Judged { issued, until, evaluation } = self.judge(&key, &raw, at)?;
         if origin == Origin::Upstream && until < at {
@@ -301,7 +326,7 @@ impl CollateralHouse {
 
     async fn keep_quietly(&self, key: PieceKey, der: &[u8], at: UnixTime) {
         let raw = RawPiece { bytes: der.to_vec(), issuer_chain: Vec::new() };
-        match self.offer(key, raw, Origin::Carried, at).await {
+        match self.keep(key, raw, Origin::Carried, at).await {
             Ok(()) => tracing::info!(%key, "kept what a verified guest brought"),
             Err(why) => tracing::debug!(%key, %why, "what a guest brought is not kept"),
         }
@@ -320,39 +345,48 @@ impl CollateralHouse {
         let certificates = authorities.into_iter().map(|(key, der)| (Some(key), der)).chain(others);
         let crls = std::mem::take(&mut collateral.crls).into_iter().map(|der| {
             let line = self.anchors.lines().find(|line| attestation::judge_amd_crl(&der, *line, &self.anchors).is_ok());
-            (line.map(PieceKey::AmdCrl), der)
+            ("amd-crl", line.map(PieceKey::AmdCrl).ok_or(NotKept::Unknown), RawPiece { bytes: der, issuer_chain: Vec::new() })
         });
-        let plain = |(key, bytes)| (key, RawPiece { bytes, issuer_chain: Vec::new() });
+        let certificates =
+            certificates.map(|(key, bytes)| ("amd-authority", key.ok_or(NotKept::Unknown), RawPiece { bytes, issuer_chain: Vec::new() }));
         let intel = self.name_intel(collateral.tdx);
-        let all: Vec<_> = certificates.chain(crls).map(plain).chain(intel).collect();
-        for (number, (key, raw)) in all.into_iter().enumerate() {
-            let Some(key) = key else {
-                outcomes.push((format!("piece {number}"), Err(NotKept::Unknown)));
-                continue;
-            };
-            let kept = self.offer(key, raw, Origin::Carried, at).await;
-            outcomes.push((key.to_string(), kept.map(|()| key)));
+        for (kind, key, raw) in certificates.chain(crls).chain(intel).collect::<Vec<_>>() {
+            match key {
+                Ok(key) => {
+                    let kept = self.offer(key, raw, Origin::Carried, at).await;
+                    outcomes.push((key.to_string(), kept.map(|()| key)));
+                }
+                Err(why) => {
+                    self.refusals.note(kind, kind.to_owned(), Origin::Carried, &why, at);
+                    outcomes.push((kind.to_owned(), Err(why)));
+                }
+            }
         }
         outcomes
     }
 
-    /// What each of Intel's pieces is. Lists get the certificates that they need as their issuer chain.
-    fn name_intel(&self, tdx: TdxCollateral) -> Vec<(Option<PieceKey>, RawPiece)> {
-        let key = |tdx: TdxCollateral| self.read_intel(tdx).ok().and_then(|piece| key_of(&piece));
+    /// What each of Intel's pieces is, or why that is not known, with its kind. Lists get the certificates that they need as their issuer
+    /// chain.
+    fn name_intel(&self, tdx: TdxCollateral) -> Vec<(&'static str, Result<PieceKey, NotKept>, RawPiece)> {
+        let key = |tdx: TdxCollateral| key_of(&self.read_intel(tdx)?).ok_or(NotKept::Unknown);
+        let raw = |bytes, issuer_chain| RawPiece { bytes, issuer_chain };
         let mut named = Vec::new();
         let chain = pem_of(&tdx.certificates);
-        for body in tdx.tcb_infos {
-            named.push((key(TdxCollateral { tcb_infos: vec![body.clone()], ..TdxCollateral::default() }), body));
+        for SignedBody { body, issuer_chain } in tdx.tcb_infos {
+            let one = vec![SignedBody { body: body.clone(), issuer_chain: issuer_chain.clone() }];
+            named.push(("tcb-info", key(TdxCollateral { tcb_infos: one, ..TdxCollateral::default() }), raw(body, issuer_chain)));
         }
-        for body in tdx.qe_identities {
-            named.push((key(TdxCollateral { qe_identities: vec![body.clone()], ..TdxCollateral::default() }), body));
+        for SignedBody { body, issuer_chain } in tdx.qe_identities {
+            let one = vec![SignedBody { body: body.clone(), issuer_chain: issuer_chain.clone() }];
+            named.push(("qe-identity", key(TdxCollateral { qe_identities: one, ..TdxCollateral::default() }), raw(body, issuer_chain)));
         }
         for der in tdx.crls {
             let of_list = TdxCollateral { crls: vec![der.clone()], certificates: tdx.certificates.clone(), ..TdxCollateral::default() };
-            named.push((key(of_list), SignedBody { body: der, issuer_chain: chain.clone() }));
+            let key = key(of_list);
+            let kind = key.as_ref().map_or("pck-crl", PieceKey::kind);
+            named.push((kind, key, raw(der, chain.clone())));
         }
-        let raw = |(key, SignedBody { body, issuer_chain }): (Option<PieceKey>, SignedBody)| (key, RawPiece { bytes: body, issuer_chain });
-        named.into_iter().map(|(key, body)| raw((key, body))).collect()
+        named
     }
 
     /// What a certificate of AMD's is the certificate of.
@@ -398,6 +432,24 @@ impl CollateralHouse {
         let unsaid: Vec<_> = unsaid.collect();
         said.extend(unsaid.iter().map(|piece| (piece.key, at)));
         unsaid
+    }
+
+    /// What was not kept lately, and the files of the folder that are no collateral.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        let mut all = self.refusals.all();
+        all.extend(self.folder.left_out());
+        all
+    }
+
+    /// What may explain that a piece of this kind is not held: the last one that was refused, or files of the folder from which nothing was
+    /// taken.
+    #[must_use]
+    pub fn why_not(&self, key: &PieceKey) -> Vec<Refused> {
+        match self.refusals.of(key.kind()) {
+            Some(refused) => vec![refused],
+            None => self.folder.left_out(),
+        }
     }
 
     /// Of each kind: how many pieces are kept, and the earliest last second.

@@ -144,12 +144,18 @@ impl ActiveDocuments {
         &self.digest
     }
 
-    /// The record of this name: of this version, or the newest.
+    /// The record of this name: of this version, or the newest; of a credential the newest that is not revoked, where there is one, so
+    /// that revoking the newest version goes back to the one before it.
     #[must_use]
     pub fn record(&self, kind: Kind, name: &Name, version: Option<Version>) -> Option<&Arc<Record>> {
         let versions = self.records.get(&(name.clone(), kind.as_str()))?;
         match version {
             Some(version) => versions.get(&version),
+            None if kind == Kind::Credential => {
+                let mut newest_first = versions.iter().rev();
+                let valid = newest_first.find(|(version, _)| self.revocation(kind, name, **version).is_none());
+                valid.or_else(|| versions.last_key_value()).map(|(_, record)| record)
+            }
             None => versions.last_key_value().map(|(_, record)| record),
         }
     }
@@ -186,9 +192,9 @@ impl ActiveDocuments {
         self.revocations.values()
     }
 
-    /// The revocation of this record by any authority that speaks for its name.
+    /// The revocation of what has this kind, name and version by any authority that speaks for its name.
     #[must_use]
-    pub fn revocation(&self, name: &Name, version: Version) -> Option<&Revocation> {
-        self.revocations.values().find_map(|list| list.find(name, version))
+    pub fn revocation(&self, kind: Kind, name: &Name, version: Version) -> Option<&Revocation> {
+        self.revocations.values().find_map(|list| list.find(kind, name, version))
     }
 }

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use policies::{Calendar, Policy};
-use protocol::documents::{PolicyBody, Revocation, RevocationsBody, StatementBody, TcbBaselinesBody};
+use protocol::documents::{Kind, PolicyBody, Revocation, RevocationsBody, StatementBody, TcbBaselinesBody};
 use protocol::dsse::{Document, SignedDocument};
 use protocol::entries::Event;
 use protocol::envelope::Envelope;
@@ -44,6 +44,8 @@ pub struct PolicyInForce {
     pub document: Document<PolicyBody>,
     /// What its text says.
     pub policy: Policy,
+    /// The paths of SPIFFE IDs that its authority may assign, by the configuration of now.
+    pub assigns: Vec<String>,
 }
 
 /// A TCB calendar in force.
@@ -75,14 +77,14 @@ impl RevocationList {
         Self { document, covers, by_name }
     }
 
-    /// The revocation of this record, where its authority speaks for the name.
+    /// The revocation of what has this kind, name and version, where its authority speaks for the name.
     #[must_use]
-    pub fn find(&self, name: &Name, version: Version) -> Option<&Revocation> {
+    pub fn find(&self, kind: Kind, name: &Name, version: Version) -> Option<&Revocation> {
         if !self.covers.covers(name) {
             return None;
         }
         let entries = self.by_name.get(name)?.iter().filter_map(|at| self.document.body().revoked.get(*at));
-        entries.into_iter().find(|entry| entry.version.is_none_or(|revoked| revoked == version))
+        entries.into_iter().find(|entry| entry.covers(kind, version))
     }
 }
 

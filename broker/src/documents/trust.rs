@@ -61,7 +61,7 @@ impl Trust {
         self.same_installation(document.body().installation)?;
         covered(signer, &document.body().name)?;
         let policy = Policy::parse(&document.body().toml)?;
-        Ok(Admitted::Policy(Arc::new(PolicyInForce { document, policy })))
+        Ok(Admitted::Policy(Arc::new(PolicyInForce { document, policy, assigns: signer.identities.clone() })))
     }
 
     /// Admits a list of revocations: signature and installation.

@@ -8,6 +8,7 @@ use protocol::entries::{Decided, Verdict};
 use protocol::ids::{AnchorClass, Digest};
 
 use crate::decision::{ItemVerdict, Verdicts};
+use crate::identity::Assigned;
 
 /// Failing checks that an entry names of each item; the details have all of them. So 64 refused items fit into one entry,
 /// and nobody keeps a refusal out of the log by asking for much.
@@ -60,11 +61,12 @@ pub(super) fn decided(item: &ItemVerdict) -> Decided {
     Decided {
         kind: item.item.kind,
         name: item.item.name.clone(),
-        version: item.record.as_ref().map(|record| record.statement.body().version),
-        statement: item.record.as_ref().map(|record| *record.statement.digest()),
+        version: item.record().map(|record| record.statement.body().version),
+        statement: item.record().map(|record| *record.statement.digest()),
         policy: item.policy.as_ref().map(|policy| policy.document),
         verdict: item.verdict(),
         reasons: item.failed().take(REASONS).map(|check| check.code.to_owned()).collect(),
+        issued: item.assigned().map(Assigned::to_issued),
     }
 }
 

@@ -143,7 +143,7 @@ fn summary(documents: &ActiveDocuments, record: &Record) -> RecordSummary {
         publisher: *record.statement.signer(),
         statement: *record.statement.digest(),
         manifest: body.manifest,
-        revoked: documents.revocation(&body.name, body.version).map(|entry| entry.reason.clone()),
+        revoked: documents.revocation(body.kind, &body.name, body.version).map(|entry| entry.reason.clone()),
     }
 }
 

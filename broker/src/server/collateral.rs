@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use protocol::admin::{CollateralHeld, CollateralImported, PieceOutcome};
+use protocol::admin::{CollateralHeld, CollateralImported, PieceOutcome, RefusedPiece};
 use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
 use protocol::dsse::{Document, SignedDocument};
 use protocol::entries::Event;
@@ -22,7 +22,7 @@ use super::Broker;
 use super::admin::refused;
 use super::problem::{no_body, refuse};
 use crate::clock;
-use crate::collateral::{Piece, PieceKey};
+use crate::collateral::{Piece, PieceKey, Refused};
 use crate::documents::PutError;
 
 /// What pieces may weigh in one answer (bytes, before base64 makes a third more of them): it has to fit [`limits::REPLY_BODY`].
@@ -88,7 +88,11 @@ pub async fn held(State(broker): State<Arc<Broker>>) -> Response {
         weight <= ANSWER
     });
     let left_out = u64::try_from(before.saturating_sub(all.len())).unwrap_or(u64::MAX);
-    Json(CollateralHeld { pieces: all, left_out }).into_response()
+    let refused = broker.collateral.refused().into_iter().map(|refused| {
+        let Refused { kind, subject, origin, why, at } = refused;
+        RefusedPiece { kind: kind.to_owned(), subject, origin: origin.to_string(), why, at }
+    });
+    Json(CollateralHeld { pieces: all, left_out, refused: refused.collect() }).into_response()
 }
 
 pub async fn forecast(State(broker): State<Arc<Broker>>) -> Response {

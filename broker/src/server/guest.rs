@@ -11,6 +11,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use protocol::documents::Kind;
 use protocol::ids::DecisionId;
 use protocol::messages::{ChallengeAnswer, EvidenceMessage, Purpose, ReceivedRequest};
 
@@ -21,6 +22,7 @@ use crate::collateral::{PieceKey, Vendor};
 use crate::decision::{Judge, Rejection};
 use crate::feed::Wanted;
 use crate::guests::HeldGuest;
+use crate::identity::Issuer;
 use crate::ledger::{RecordError, Recorded};
 use crate::rejections::Rejected;
 use crate::release::{SealedGrant, release as release_recorded};
@@ -78,6 +80,7 @@ async fn decide_record_release(broker: &Arc<Broker>, request: &ReceivedRequest, 
             chains: &broker.chains,
             guests: &broker.guests,
             documents: &documents,
+            realm: broker.issuer.as_deref().map(Issuer::realm),
         };
         let (verdicts, guest) = match judge.decide(request, clock::now()) {
             Ok(decided) => decided,
@@ -155,7 +158,9 @@ fn wait_for(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection, k
              [collateral.amd] upstream"
         }
     };
-    broker.reject(Some(request), rejection.code(), &rejection.to_string(), hint, 403)
+    // Why a piece that was brought is not there, is the operator's to know: it stands in the explanation alone.
+    let refused: String = broker.collateral.why_not(&key).iter().map(|refused| format!("; {refused}")).collect();
+    broker.reject(Some(request), rejection.code(), &format!("{rejection}{refused}"), hint, 403)
 }
 
 /// Keeps what a verified guest brought, out of the way of its answer.
@@ -176,16 +181,18 @@ fn answer(broker: &Broker, recorded: Recorded, guest: HeldGuest) -> Result<Seale
         let outcome = match (item.permit.is_some(), purpose) {
             (false, _) => "refused",
             (true, Purpose::Check) => "permitted",
+            (true, Purpose::Release) if item.item.kind == Kind::Identity => "identified",
             (true, Purpose::Release) => "granted",
         };
         broker.metrics.count(outcome, reason);
         tracing::info!(%decision, item = %item.item.name, kind = item.item.kind.as_str(), outcome, reason, "decided");
     }
     // A guest that may have nothing has nothing to renew, and takes no place of one that has.
-    if recorded.verdicts.items.iter().any(|item| item.permit.is_some()) {
-        broker.guests.keep(guest);
+    let now = clock::now();
+    if let Some(until) = recorded.verdicts.permitted_until() {
+        broker.guests.keep(guest, until, now);
     }
-    release_recorded(recorded, &broker.keys, clock::now())
+    release_recorded(recorded, &broker.keys, broker.issuer.as_deref(), now)
         .map_err(|error| Refusal::new(422, "guest-key", "the guest's key cannot be sealed to").detail(error.to_string()).decision(decision))
 }
 

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `POST /v1/challenge`, `POST /v1/release`, `GET /v1/installation` | guests |
 //! | `/v1/records`, `/v1/policies`, `/v1/revocations`, `/v1/tcb-baselines`, `/v1/decisions`, `/v1/collateral` | operators and publishers, by token |
+//! | `GET /v1/identity`, `GET /identity/bundle`, `GET /identity/jwks`, `GET /identity/results/jwks`, `GET /.well-known/openid-configuration` | whoever checks identities |
 //! | `GET /log/checkpoint`, `GET /log/tile/…` | monitors: tlog-tiles |
 //! | `GET /healthz`, `GET /readyz`, `GET /metrics` | the platform |
 
 mod admin;
 mod collateral;
 mod guest;
+mod identity;
 pub mod listen;
 mod monitor;
 mod problem;
@@ -35,13 +37,13 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::chains::Chains;
-use crate::clock;
 use crate::collateral::CollateralHouse;
 use crate::config::Limits;
 use crate::custody::Keys;
 use crate::documents::Trust;
 use crate::feed::Feed;
 use crate::guests::Guests;
+use crate::identity::Issuer;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::rejections::Rejections;
@@ -81,6 +83,8 @@ pub struct Broker {
     pub rejections: Rejections,
     /// Platforms seen lately.
     pub sightings: Sightings,
+    /// The issuer of identities, where this broker gives any.
+    pub issuer: Option<Arc<Issuer>>,
     /// Counters.
     pub metrics: Metrics,
     /// Limits on callers.
@@ -111,6 +115,10 @@ pub struct Parts {
     /// See [`Broker`].
     pub store: Arc<dyn Store>,
     /// See [`Broker`].
+    pub sightings: Sightings,
+    /// See [`Broker`].
+    pub issuer: Option<Arc<Issuer>>,
+    /// See [`Broker`].
     pub limits: Limits,
     /// The administrative token.
     pub token: Zeroizing<String>,
@@ -120,7 +128,7 @@ impl Broker {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { keys, installation, anchors, collateral, feed, trust, ledger, store, limits, token } = parts;
+        let Parts { keys, installation, anchors, collateral, feed, trust, ledger, store, sightings, issuer, limits, token } = parts;
         let one = NonZeroU32::MIN;
         let quota = Quota::per_second(NonZeroU32::new(limits.requests_per_second).unwrap_or(one));
         let rate = RateLimiter::keyed(quota.allow_burst(NonZeroU32::new(limits.burst).unwrap_or(one)));
@@ -140,7 +148,8 @@ impl Broker {
             ledger,
             store,
             rejections,
-            sightings: Sightings::new(clock::now()),
+            sightings,
+            issuer,
             metrics,
             limits,
             token,
@@ -176,6 +185,11 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/v1/challenge", post(guest::challenge))
         .route("/v1/release", post(guest::release))
         .route("/v1/installation", get(guest::installation))
+        .route("/v1/identity", get(identity::signed))
+        .route("/identity/bundle", get(identity::bundle))
+        .route("/identity/jwks", get(identity::jwks))
+        .route("/identity/results/jwks", get(identity::results))
+        .route("/.well-known/openid-configuration", get(identity::discovery))
         .layer(DefaultBodyLimit::max(limits::REQUEST_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&broker), within_limits));
     let log = Router::new()

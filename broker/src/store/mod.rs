@@ -8,6 +8,8 @@
 //! Collateral is the vendors', signed by them and verified again wherever it is used: its editor can take pieces away, and so
 //! delay a release. Beside it stand the highest evaluation numbers that were ever accepted. Whoever lowers those gains that
 //! older collateral of the vendor's, as long as that is still valid, is accepted once more, and nothing else.
+//!
+//! Which platforms were seen lately is for a forecast alone: its editor misleads whoever reads that.
 
 pub mod sqlite;
 
@@ -114,6 +116,21 @@ pub struct StoredFloor {
     pub number: u32,
 }
 
+/// What a platform's evidence last said, under one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSighting {
+    /// The machine, as its evidence names it.
+    pub machine: String,
+    /// Whose policy decided.
+    pub authority: String,
+    /// The policy's name.
+    pub policy: String,
+    /// When, in seconds since 1970.
+    pub seen: u64,
+    /// JSON of [`policies::Aging`].
+    pub claims: Vec<u8>,
+}
+
 /// Where the broker keeps what outlives it.
 pub trait Store: Send + Sync {
     /// The head; `None` for a new store.
@@ -142,6 +159,10 @@ pub trait Store: Send + Sync {
     fn remove_piece<'a>(&'a self, key: &'a str) -> Reply<'a, ()>;
     /// All floors, by subject.
     fn floors(&self) -> Reply<'_, Vec<StoredFloor>>;
+    /// The sightings, the newest first.
+    fn sightings(&self) -> Reply<'_, Vec<StoredSighting>>;
+    /// Keeps sightings, each in the place of the one of its machine and policy, and forgets all but the newest `bound` of them.
+    fn keep_sightings(&self, sightings: Vec<StoredSighting>, bound: usize) -> Reply<'_, ()>;
 }
 
 /// Why the store did not do it.

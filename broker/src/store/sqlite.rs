@@ -10,7 +10,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection, QueryBuilder, Row, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
-use super::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredTile};
+use super::{
+    Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredSighting,
+    StoredTile,
+};
 
 /// The schema. `user_version` is its number; a store of another number is refused, not guessed at.
 const SCHEMA: &str = "
@@ -55,10 +58,28 @@ const COLLATERAL: &str = "
     ) STRICT;
     PRAGMA user_version = 2;
 ";
-const WITHOUT_COLLATERAL: i64 = 1;
-const SCHEMA_NUMBER: i64 = 2;
+/// What schema 3 has more than schema 2. The same.
+const SIGHTINGS: &str = "
+    CREATE TABLE sightings (
+        machine   TEXT NOT NULL,
+        authority TEXT NOT NULL,
+        policy    TEXT NOT NULL,
+        seen      INTEGER NOT NULL,
+        claims    BLOB NOT NULL,
+        PRIMARY KEY (machine, authority, policy)
+    ) STRICT;
+    PRAGMA user_version = 3;
+";
+/// What each schema but the newest lacks, from schema 1 on.
+const LATER: [&str; 2] = [COLLATERAL, SIGHTINGS];
 /// Readers beside the one writer: explain, list, audit.
 const READERS: u32 = 4;
+/// Pages of 4 KiB that the write-ahead log may hold before they are moved into the store (16 MiB: who waits for the move waits some tens of
+/// milliseconds). Nonces and decision ids fall anywhere into
+/// their indexes; a long log lets many entries share the move of one page.
+const WAL_PAGES: &str = "4096";
+/// Memory for the writer's pages (KiB, by SQLite's negative sign): the inner pages of the indexes of some 100 million decisions.
+const WRITER_CACHE: &str = "-65536";
 
 /// A store in one file.
 pub struct SqliteStore {
@@ -77,7 +98,7 @@ impl SqliteStore {
         made.map_err(|error| StoreError::Database(format!("{}: {error}", path.display())))?;
         let store = Self::connect(path, options(path)).await?;
         sqlx::raw_sql(SCHEMA).execute(&mut *store.writer.lock().await).await.map_err(failed)?;
-        store.add_collateral().await?;
+        store.add(&LATER).await?;
         Ok(store)
     }
 
@@ -89,23 +110,26 @@ impl SqliteStore {
         let store = Self::connect(path, options(path)).await?;
         let number: i64 =
             sqlx::query("PRAGMA user_version").fetch_one(&store.readers).await.and_then(|row| row.try_get(0)).map_err(failed)?;
-        match number {
-            SCHEMA_NUMBER => Ok(store),
-            WITHOUT_COLLATERAL => store.add_collateral().await.map(|()| store),
-            _ => Err(StoreError::Damaged("a schema of another version")),
-        }
+        let lacks = usize::try_from(number).ok().and_then(|number| LATER.get(number.checked_sub(1)?..));
+        store.add(lacks.ok_or(StoreError::Damaged("a schema of another version"))?).await?;
+        Ok(store)
     }
 
-    async fn add_collateral(&self) -> Result<(), StoreError> {
+    /// Brings an older schema up to date.
+    async fn add(&self, lacking: &[&'static str]) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        sqlx::raw_sql(COLLATERAL).execute(&mut *transaction).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        for part in lacking {
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+            sqlx::raw_sql(*part).execute(&mut *transaction).await.map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
         let explain = |error: sqlx::Error| StoreError::Database(format!("{}: {error}", path.display()));
-        let writer = SqliteConnection::connect_with(&options).await.map_err(explain)?;
+        let writing = options.clone().pragma("wal_autocheckpoint", WAL_PAGES).pragma("cache_size", WRITER_CACHE);
+        let writer = SqliteConnection::connect_with(&writing).await.map_err(explain)?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS).connect_with(options.pragma("query_only", "1")).await.map_err(explain)?;
         Ok(Self { writer: Mutex::new(writer), readers })
@@ -252,6 +276,38 @@ impl Store for SqliteStore {
                 Ok(StoredFloor { subject: column(row, 0)?, number })
             };
             rows.iter().map(floor).collect()
+        })
+    }
+
+    fn sightings(&self) -> Reply<'_, Vec<StoredSighting>> {
+        Box::pin(async {
+            let query = sqlx::query(
+                "SELECT machine, authority, policy, seen, claims FROM sightings ORDER BY seen DESC, machine, authority, policy",
+            );
+            let rows = query.fetch_all(&self.readers).await.map_err(failed)?;
+            let sighting = |row: &SqliteRow| {
+                let (machine, authority, policy) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
+                Ok(StoredSighting { machine, authority, policy, seen: number(row, 3)?, claims: column(row, 4)? })
+            };
+            rows.iter().map(sighting).collect()
+        })
+    }
+
+    fn keep_sightings(&self, sightings: Vec<StoredSighting>, bound: usize) -> Reply<'_, ()> {
+        Box::pin(async move {
+            let mut writer = self.writer.lock().await;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+            for StoredSighting { machine, authority, policy, seen, claims } in sightings {
+                let query =
+                    sqlx::query("INSERT OR REPLACE INTO sightings (machine, authority, policy, seen, claims) VALUES (?, ?, ?, ?, ?)");
+                let query = query.bind(machine).bind(authority).bind(policy).bind(signed(seen)?).bind(claims);
+                query.execute(&mut *transaction).await.map_err(failed)?;
+            }
+            let forget = "DELETE FROM sightings WHERE rowid NOT IN \
+                          (SELECT rowid FROM sightings ORDER BY seen DESC, machine, authority, policy LIMIT ?)";
+            let query = sqlx::query(forget).bind(i64::try_from(bound).unwrap_or(i64::MAX));
+            query.execute(&mut *transaction).await.map_err(failed)?;
+            transaction.commit().await.map_err(failed)
         })
     }
 }

@@ -148,6 +148,11 @@ async fn a_forecast_names_each_platform_that_was_seen_and_when_its_policy_will_d
     let denied = seen.denied.as_ref().unwrap();
     assert_eq!(denied.check, "revocation-age");
     assert!(denied.from > found.at, "{denied:?}");
+    // What was written, another start remembers; it is one platform still.
+    served.broker.sightings.write(&*served.broker.store).await.unwrap();
+    let again = served.house.open().await;
+    let remembered = again.sightings.forecast(&again.ledger.published().documents, found.at);
+    assert_eq!((&remembered.platforms, remembered.since), (&found.platforms, seen.seen));
     problem(&served.call("GET", "/v1/collateral/forecast", Vec::new()).await, 401, "admin-token");
 }
 

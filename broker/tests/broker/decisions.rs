@@ -9,9 +9,10 @@ use protocol::documents::{Kind, StatementBody};
 use protocol::dsse::SignedDocument;
 use protocol::encoding::Fields;
 use protocol::entries::{Entry, Event};
-use protocol::envelope::{Envelope, RecordFile, Wrapped, write_record};
+use protocol::envelope::{Draft, Envelope, RecordFile, Wrapped, write_record};
 use protocol::hpke::{self, RecipientSecret};
 use protocol::ids::{AnchorClass, Digest, Platform, Role};
+use protocol::keys::PublicKey;
 use protocol::messages::{EvidenceMessage, Item, ItemOutcome, Outcome, ReleaseRequest};
 use protocol::time::UnixTime;
 use testbed::snp::GuestShape;
@@ -47,6 +48,35 @@ async fn record_revoked() {
     assert_eq!(asked().await, "record-revoked");
     broker.ledger.put(house.revocations(4, &[])).await.unwrap();
     assert_eq!(asked().await, "", "the newest list is the complete one");
+}
+
+#[tokio::test]
+async fn the_newest_credential_is_the_newest_that_is_not_revoked() {
+    let house = House::with_llama().await;
+    let broker = house.open().await;
+    for number in [2, 3] {
+        broker.ledger.put(house.record("acme/llama", number)).await.unwrap();
+        let model = Draft { kind: Kind::Model, manifest: Some(Digest::from([4; 32])), ..house.draft("acme/model", number) };
+        let file = write_record(model, b"key", &[house.sealing_key()], &publisher()).unwrap();
+        broker.ledger.put(house.trust.record(file).unwrap()).await.unwrap();
+    }
+    let mut guest = Guest::asking(&["acme/llama"]);
+    guest.items.push(Item { version: Some(version(3)), ..credential("acme/llama") });
+    guest.items.push(Item { kind: Kind::Model, ..credential("acme/model") });
+    let asked = async || {
+        let outcome = ask(&broker, &guest).await;
+        let seen = |item: &ItemOutcome| (item.item().version.map(|version| version.number()), codes(item).join(","));
+        outcome.items.iter().map(seen).collect::<Vec<_>>()
+    };
+    let granted = |number| (Some(number), String::new());
+    let refused = (Some(3), "record-revoked".to_owned());
+    assert_eq!(asked().await, [granted(3), granted(3), granted(3)]);
+    broker.ledger.put(house.revocations(1, &[("acme/llama", Some(3)), ("acme/model", Some(3))])).await.unwrap();
+    assert_eq!(asked().await, [granted(2), refused.clone(), refused.clone()], "a model of which the newest is revoked is refused");
+    broker.ledger.put(house.revocations(2, &[("acme/llama", Some(3)), ("acme/llama", Some(2))])).await.unwrap();
+    assert_eq!(asked().await, [granted(1), refused.clone(), granted(3)]);
+    broker.ledger.put(house.revocations(3, &[("acme/llama", None)])).await.unwrap();
+    assert_eq!(asked().await, [refused.clone(), refused, granted(3)], "where all are revoked, the newest says so");
 }
 
 #[tokio::test]
@@ -96,11 +126,28 @@ async fn policy_present() {
 }
 
 #[tokio::test]
+async fn record_publisher() {
+    let house = House::with_llama().await;
+    let broker = house.open().await;
+    let naming = |number, key: &PublicKey| {
+        let toml = format!("{}\n[record.publishers]\nrelease = [\"{key}\"]\n", policy());
+        house.trust.policy(&policy_document(&authority(), "acme/strict", number, &toml)).unwrap()
+    };
+    broker.ledger.put(naming(2, key(9).public())).await.unwrap();
+    let refused = ask(&broker, &Guest::default()).await;
+    assert_eq!(codes(&refused.items[0]), ["record-publisher"], "trusted by the operator, not by the policy");
+    let ItemOutcome::Refused { reasons, .. } = &refused.items[0] else { panic!("{refused:?}") };
+    assert_eq!(reasons[0].found, publisher().public().to_string());
+    broker.ledger.put(naming(3, publisher().public())).await.unwrap();
+    assert_eq!(codes(&ask(&broker, &Guest::default()).await.items[0]), [""; 0]);
+}
+
+#[tokio::test]
 async fn anchor_class() {
     // A vendor record cannot be put into a test installation; should one stand there all the same, test evidence gets nothing.
     let mut house = House::with_llama().await;
     house.trust.anchors = AnchorClass::Vendor;
-    let draft = protocol::envelope::Draft { anchors: AnchorClass::Vendor, ..house.draft("acme/valuable", 1) };
+    let draft = Draft { anchors: AnchorClass::Vendor, ..house.draft("acme/valuable", 1) };
     let vendor = house.trust.record(write_record(draft, SECRET, &[house.sealing_key()], &publisher()).unwrap()).unwrap();
     house.trust.anchors = AnchorClass::Test;
     let broker = house.open().await;

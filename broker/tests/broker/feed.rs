@@ -336,6 +336,31 @@ async fn a_broker_whose_upstream_is_gone_keeps_serving_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn without_its_upstream_a_broker_releases_until_the_policys_age_limit_and_says_when_that_is() {
+    let now = clock::now();
+    let kds = Kds::start(vec![listing(now.seconds() - 10, now.seconds() + 10 * 24 * 3600)]);
+    let house = house(&kds).await;
+    let patient = policy().replace("format = 1\n", "format = 1\nrevocation-max-age = \"20 days\"\n");
+    let admitted = house.trust.policy(&policy_document(&authority(), "acme/strict", 2, &patient)).unwrap();
+    house.open().await.ledger.put(admitted).await.unwrap();
+    let (served, guest) = (serve_house(house, None).await, bare(&platform()));
+    let broker = &served.broker;
+    broker.feed.want(vcek(&platform()), CLIENT, now);
+    fetch(&broker.feed, now).await;
+    kds.stop();
+    assert_eq!(ask_for_release(&served, &guest).await.status(), StatusCode::OK);
+    let forecast = broker.sightings.forecast(&broker.ledger.published().documents, now);
+    let denied = forecast.platforms[0].denied.clone().unwrap();
+    assert_eq!((denied.check.as_str(), denied.from), ("revocation-age", UnixTime::from_seconds(now.seconds() - 10 + 20 * 24 * 3600 + 1)));
+    let last = UnixTime::from_seconds(denied.from.seconds() - 1);
+    for (at, permitted) in [(last, true), (denied.from, false)] {
+        fetch(&broker.feed, at).await;
+        let (verdicts, _) = decide(broker, &guest.sign(&guest.request(&challenge(broker, at))), at).unwrap();
+        assert_eq!(verdicts.permitted_until().is_some(), permitted);
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_could_verify_no_platform_of_a_vendor_it_names_is_not_ready() {
     let kds = Kds::start(vec![platform()]);
     let served = serve_house(house(&kds).await, None).await;

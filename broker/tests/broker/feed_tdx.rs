@@ -10,8 +10,9 @@ use broker::collateral::{CollateralHouse, Named, NotKept, Origin, PieceKey, RawP
 use broker::feed::{Feed, Settings, Upstream, Wanted};
 use broker::store::Store;
 use broker::store::sqlite::SqliteStore;
+use protocol::admin::{CollateralHeld, Ending, Explanation};
 use protocol::ids::Platform;
-use protocol::messages::{EvidenceMessage, ReleaseRequest};
+use protocol::messages::{EvidenceMessage, Problem, ReleaseRequest};
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;
 use tempfile::TempDir;
@@ -282,4 +283,61 @@ async fn where_nobody_is_asked_for_documents_the_rejection_says_so() {
     let served = serve_house(House::with_llama().await, None).await;
     let told = problem(&ask(&served, &SoftTdx::new()).await, 403, "tdx-collateral-missing");
     assert!(told.hint.unwrap().contains("[collateral.intel] upstream"));
+}
+
+/// What the operator reads of a rejection.
+async fn explained(served: &Served, told: &Problem) -> String {
+    let answer = served.admin("GET", &format!("/v1/decisions/{}", told.decision.unwrap()), Vec::new()).await;
+    let explanation: Explanation = serde_json::from_slice(answer.body()).unwrap();
+    let Ending::Rejected { detail, .. } = explanation.ending else { panic!("{explanation:?}") };
+    detail
+}
+
+async fn refused(served: &Served) -> Vec<(String, String, String)> {
+    let answer = served.admin("GET", "/v1/collateral", Vec::new()).await;
+    let held: CollateralHeld = serde_json::from_slice(answer.body()).unwrap();
+    held.refused.into_iter().map(|piece| (piece.kind, piece.subject, piece.why)).collect()
+}
+
+#[tokio::test]
+async fn the_operator_is_told_why_a_document_that_was_carried_here_is_not_held_and_the_guest_is_not() {
+    let house = House::with_llama().await;
+    let (folder, platform) = (house.data().join("collateral"), evaluated(20, 2));
+    carry(&folder, &platform);
+    let forged = String::from_utf8(platform.collateral().tcb_info).unwrap().replace("DataNumber\":20", "DataNumber\":21");
+    std::fs::write(folder.join("tcb.json"), forged).unwrap();
+    let served = serve_house(house, None).await;
+    let why = "the signature of the tcb-info does not verify over its bytes as received";
+    assert_eq!(
+        refused(&served).await,
+        [("tcb-info", "tcb-info", why)].map(|(kind, subject, why)| (kind.into(), subject.into(), why.into()))
+    );
+    let told = problem(&ask(&served, &platform).await, 403, "tdx-collateral-missing");
+    assert!(!format!("{told:?}").contains("refused"), "{told:?}");
+    let detail = explained(&served, &told).await;
+    assert!(detail.contains("; tcb-info, carried here at ") && detail.ends_with(&format!(", was refused: {why}")), "{detail}");
+    // The good one comes in the place of the bad one, and nothing is refused any more.
+    carry(&folder, &platform);
+    served.broker.collateral.refresh(clock::now()).await;
+    assert_eq!(refused(&served).await, []);
+    assert_eq!(ask(&served, &platform).await.status(), axum::http::StatusCode::OK);
+    let other = SoftTdx::new().with(|machine| machine.fmspc = [9; 6]);
+    let told = problem(&ask(&served, &other).await, 403, "tdx-collateral-missing");
+    assert!(!explained(&served, &told).await.contains("refused"));
+}
+
+#[tokio::test]
+async fn a_file_from_which_nothing_was_taken_is_named_too() {
+    let house = House::with_llama().await;
+    let (folder, platform) = (house.data().join("collateral"), evaluated(20, 2));
+    carry(&folder, &platform);
+    std::fs::remove_file(folder.join("tcb_issuer_chain.pem")).unwrap();
+    std::fs::remove_file(folder.join("qe_issuer_chain.pem")).unwrap();
+    let served = serve_house(house, None).await;
+    let why = "no signing chain lies beside it";
+    let files = [("file", "qe.json", why), ("file", "tcb.json", why)];
+    assert_eq!(refused(&served).await, files.map(|(kind, subject, why)| (kind.into(), subject.into(), why.into())));
+    let told = problem(&ask(&served, &platform).await, 403, "tdx-collateral-missing");
+    let detail = explained(&served, &told).await;
+    assert!(detail.contains("; qe.json, carried here at ") && detail.ends_with(&format!(", was refused: {why}")), "{detail}");
 }

@@ -7,16 +7,18 @@ use std::time::Duration;
 use attestation::Anchors;
 use broker::clock;
 use broker::collateral::{CollateralHouse, Vendors};
-use broker::config::{Limits, Signer};
+use broker::config::{self, Limits, Signer};
 use broker::custody::{Installation, Keys, TestAnchor, read_token};
 use broker::decision::{Judge, Rejection};
 use broker::documents::{Admitted, Trust};
 use broker::feed::{self, Feed};
 use broker::guests::HeldGuest;
+use broker::identity::Issuer;
 use broker::init::{Plan, Root, anchors, init, store_path};
 use broker::ledger::{Identity, Ledger, OpenError, RecordError};
 use broker::release::release;
 use broker::server::{Broker, Parts};
+use broker::sightings::Sightings;
 use broker::store::Store;
 use broker::store::sqlite::SqliteStore;
 use protocol::documents::{BaselineProduct, Kind, PolicyBody, Revocation, RevocationsBody, TcbBaseline, TcbBaselinesBody};
@@ -27,9 +29,11 @@ use protocol::ids::{AnchorClass, Digest, Name, Platform, RequestId, Role, Versio
 use protocol::keyfile::Unlock;
 use protocol::keys::{PublicKey, SigningKey};
 use protocol::messages::{
-    EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Purpose, ReceivedRequest, ReleaseAnswer, ReleaseRequest,
+    EvidenceMessage, IdentityAsk, InstallationAnswer, Item, ItemOutcome, Outcome, Purpose, ReceivedRequest, ReleaseAnswer, ReleaseRequest,
+    SvidKey,
 };
 use protocol::time::UnixTime;
+use protocol::tokens::EcKey;
 use protocol::transcript::Transcript;
 use tempfile::TempDir;
 use testbed::snp::{GuestShape, Line, SoftGuest, SoftPlatform};
@@ -81,11 +85,13 @@ pub struct House {
     /// Whom the feed asks: nobody, unless a test says so.
     pub feed: feed::Settings,
     pub vendors: Vendors,
+    /// Where guests are given identities: nowhere, unless a test says so.
+    pub identity: Option<config::Identity>,
     pub at: UnixTime,
 }
 
 fn signer(key: &SigningKey, names: &[&str]) -> Signer {
-    Signer { key: *key.public(), names: names.iter().map(|name| (*name).to_owned()).collect() }
+    Signer { key: *key.public(), names: names.iter().map(|name| (*name).to_owned()).collect(), identities: Vec::new() }
 }
 
 impl House {
@@ -108,7 +114,8 @@ impl House {
             publishers: vec![signer(&publisher(), &["acme/*", "other/*"])],
             authorities: vec![signer(&authority(), &["*"]), signer(&other_authority(), &["other/*"])],
         };
-        Self { folder, trust, limits: Limits::default(), feed: feed::Settings::default(), vendors: Vendors::default(), at }
+        let (limits, feed, vendors) = (Limits::default(), feed::Settings::default(), Vendors::default());
+        Self { folder, trust, limits, feed, vendors, identity: None, at }
     }
 
     /// With a record `acme/llama` version 1 and the policy `acme/strict` that permits the testbed's image.
@@ -160,6 +167,15 @@ impl House {
         let collateral = CollateralHouse::open(folder, self.vendors, Arc::clone(&anchors), Arc::clone(&store), self.at).await;
         let collateral = Arc::new(collateral.unwrap());
         let feed = Arc::new(Feed::new(&self.feed, Arc::clone(&collateral)).unwrap());
+        let sightings = Sightings::new(store.sightings().await.unwrap(), clock::now());
+        let issuer = match &self.identity {
+            None => None,
+            Some(identity) => {
+                let issuer = Issuer::open(identity, &self.data(), &installation, &Unlock::Nothing).unwrap();
+                issuer.rotate(&ledger, self.at).await.unwrap();
+                Some(Arc::new(issuer))
+            }
+        };
         Arc::new(Broker::new(Parts {
             keys,
             installation: InstallationAnswer { root: installation.root, certificates: installation.certificates.clone() },
@@ -169,6 +185,8 @@ impl House {
             trust: self.trust.clone(),
             ledger,
             store,
+            sightings,
+            issuer,
             limits: self.limits.clone(),
             token: read_token(&self.data()).unwrap(),
         }))
@@ -248,7 +266,13 @@ pub fn policy_document(authority: &SigningKey, policy: &str, number: u64, toml: 
 }
 
 pub fn revocation_document(authority: &SigningKey, number: u64, revoked: &[(&str, Option<u64>)]) -> SignedDocument {
+    revocation_document_of(None, authority, number, revoked)
+}
+
+/// The same, of one kind alone.
+pub fn revocation_document_of(kind: Option<Kind>, authority: &SigningKey, number: u64, revoked: &[(&str, Option<u64>)]) -> SignedDocument {
     let entry = |(record, number): &(&str, Option<u64>)| Revocation {
+        kind,
         name: name(record),
         version: number.map(version),
         reason: "leaked".to_owned(),
@@ -287,7 +311,17 @@ pub struct Guest {
     pub configuration: Digest,
     pub purpose: Purpose,
     pub items: Vec<Item>,
+    /// In which forms it wants an identity, where it asks for one.
+    pub forms: Option<Forms>,
     pub soft: SoftGuest,
+}
+
+/// In which forms a guest wants its identity.
+#[derive(Default)]
+pub struct Forms {
+    pub key: Option<EcKey>,
+    pub audiences: Vec<String>,
+    pub result: Option<String>,
 }
 
 pub fn credential(record: &str) -> Item {
@@ -303,6 +337,7 @@ impl Default for Guest {
             configuration: configuration(),
             purpose: Purpose::Release,
             items: vec![credential("acme/llama")],
+            forms: None,
             soft: platform().guest(GuestShape::default()),
         }
     }
@@ -335,9 +370,17 @@ impl Guest {
     }
 
     pub fn request_with(&self, challenge: &[u8], evidence: EvidenceMessage) -> ReleaseRequest {
+        let request = RequestId::random().unwrap();
+        let (root, signing) = (root(), self.signing.public());
+        let prove = |key: &EcKey| SvidKey::prove(key, root.public(), &request, signing).unwrap();
+        let identity = self.forms.as_ref().map(|forms| IdentityAsk {
+            x509: forms.key.as_ref().map(prove),
+            jwt_audiences: forms.audiences.clone(),
+            result_audience: forms.result.clone(),
+        });
         ReleaseRequest {
-            request: RequestId::random().unwrap(),
-            installation: *root().public(),
+            request,
+            installation: *root.public(),
             challenge: challenge.to_vec(),
             platform: Platform::SevSnp,
             evidence,
@@ -347,6 +390,7 @@ impl Guest {
             configuration: self.configuration,
             purpose: self.purpose,
             items: self.items.clone(),
+            identity,
         }
     }
 
@@ -400,6 +444,7 @@ pub fn decide_under(
         chains: &broker.chains,
         guests: &broker.guests,
         documents: &broker.ledger.published().documents,
+        realm: broker.issuer.as_deref().map(Issuer::realm),
     };
     judge.decide(request, at)
 }
@@ -409,12 +454,15 @@ pub async fn exchange(broker: &Broker, guest: &Guest, request: &ReleaseRequest, 
     let request = guest.sign(request);
     loop {
         let (verdicts, held) = decide(broker, &request, at).map_err(No::Rejected)?;
+        let until = verdicts.permitted_until();
         let recorded = match broker.ledger.record(verdicts).await {
             Err(RecordError::DocumentsChanged) => continue,
             recorded => recorded.map_err(No::NotRecorded)?,
         };
-        broker.guests.keep(held);
-        let sealed = release(recorded, &broker.keys, at).unwrap();
+        if let Some(until) = until {
+            broker.guests.keep(held, until, at);
+        }
+        let sealed = release(recorded, &broker.keys, broker.issuer.as_deref(), at).unwrap();
         return Ok(guest.open(sealed.answer(), &request.digest, at));
     }
 }
@@ -429,7 +477,7 @@ pub async fn ask(broker: &Broker, guest: &Guest) -> Outcome {
 pub fn codes(outcome: &ItemOutcome) -> Vec<&str> {
     match outcome {
         ItemOutcome::Refused { reasons, .. } => reasons.iter().map(|reason| reason.code.as_str()).collect(),
-        ItemOutcome::Granted { .. } | ItemOutcome::Permitted { .. } => Vec::new(),
+        ItemOutcome::Granted { .. } | ItemOutcome::Permitted { .. } | ItemOutcome::Identified(_) => Vec::new(),
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use broker::clock;
 use broker::ledger::RecordError;
-use broker::store::{Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredFloor, StoredPiece, StoredTile};
+use broker::store::{
+    Append, Head, Reply, Store, StoreError, StoredDecision, StoredDocument, StoredFloor, StoredPiece, StoredSighting, StoredTile,
+};
 use protocol::entries::Event;
 use protocol::ids::{DecisionId, Nonce};
 use protocol::messages::ItemOutcome;
@@ -77,6 +79,12 @@ impl Store for BadLine {
     }
     fn floors(&self) -> Reply<'_, Vec<StoredFloor>> {
         self.store.floors()
+    }
+    fn sightings(&self) -> Reply<'_, Vec<StoredSighting>> {
+        self.store.sightings()
+    }
+    fn keep_sightings(&self, sightings: Vec<StoredSighting>, bound: usize) -> Reply<'_, ()> {
+        self.store.keep_sightings(sightings, bound)
     }
 }
 

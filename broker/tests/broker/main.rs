@@ -8,6 +8,7 @@ mod feed;
 mod feed_tdx;
 mod house;
 mod http;
+mod identity;
 mod init;
 mod ledger;
 mod opening;

@@ -208,7 +208,7 @@ async fn a_store_of_another_schema_is_not_guessed_at() {
     let house = House::new().await;
     let bytes_before = house.store().await.head().await;
     assert!(bytes_before.is_ok());
-    sqlx_pragma(&house, "PRAGMA user_version = 3").await;
+    sqlx_pragma(&house, "PRAGMA user_version = 4").await;
     let opened = broker::store::sqlite::SqliteStore::open(&house.store_path()).await;
     assert_eq!(opened.map(drop), Err(StoreError::Damaged("a schema of another version")));
 }

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use broker::store::sqlite::SqliteStore;
-use broker::store::{Append, Head, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredTile};
+use broker::store::{
+    Append, Head, Store, StoreError, StoredDecision, StoredDocument, StoredEntry, StoredFloor, StoredPiece, StoredSighting, StoredTile,
+};
 use protocol::ids::{DecisionId, Digest, Nonce};
 
 /// A step from `from` to `to` entries. A store does not look into entries and roots; a root here is its size.
@@ -165,6 +167,26 @@ async fn every_store_raises_floors_and_never_lowers_them<S: Store>(make: impl As
     assert_eq!(store.floors().await, Ok(vec![floor("QE", 3), floor("TDX/a", u32::MAX)]), "a floor outlives its piece");
 }
 
+fn sighting(machine: &str, seen: u64, claims: &[u8]) -> StoredSighting {
+    let (authority, policy) = ("key".to_owned(), "inference".to_owned());
+    StoredSighting { machine: machine.to_owned(), authority, policy, seen, claims: claims.to_vec() }
+}
+
+async fn every_store_keeps_the_newest_sightings_one_a_machine_and_policy<S: Store>(make: impl AsyncFn(PathBuf) -> S) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = make(folder.path().join("store")).await;
+    assert_eq!(store.sightings().await, Ok(vec![]));
+    let other = StoredSighting { policy: "other".to_owned(), ..sighting("a", 4, b"4") };
+    store.keep_sightings(vec![sighting("a", 1, b"1"), other.clone(), sighting("b", 2, b"2")], 9).await.unwrap();
+    store.keep_sightings(vec![sighting("a", 3, b"3")], 9).await.unwrap();
+    let all = vec![other.clone(), sighting("a", 3, b"3"), sighting("b", 2, b"2")];
+    assert_eq!(store.sightings().await, Ok(all), "the newest first");
+    store.keep_sightings(vec![sighting("c", 5, b"5")], 2).await.unwrap();
+    assert_eq!(store.sightings().await, Ok(vec![sighting("c", 5, b"5"), other.clone()]));
+    assert!(matches!(store.keep_sightings(vec![sighting("d", u64::MAX, b"")], 9).await, Err(StoreError::Damaged(_))));
+    assert_eq!(store.sightings().await.unwrap().len(), 2, "nothing happened");
+}
+
 /// The whole suite for one store.
 macro_rules! suite {
     ($store:ident, $make:expr) => {
@@ -178,7 +200,8 @@ macro_rules! suite {
                 every_store_takes_one_of_two_steps_from_the_same_head,
                 every_store_refuses_numbers_that_it_cannot_keep,
                 every_store_keeps_one_piece_of_collateral_a_key,
-                every_store_raises_floors_and_never_lowers_them
+                every_store_raises_floors_and_never_lowers_them,
+                every_store_keeps_the_newest_sightings_one_a_machine_and_policy
             );
         }
     };
@@ -221,20 +244,28 @@ async fn an_sqlite_store_is_its_owners_alone() {
 }
 
 #[tokio::test]
-async fn an_sqlite_store_made_before_there_was_collateral_gets_a_place_for_it() {
+async fn an_sqlite_store_of_an_older_schema_gets_what_it_lacks() {
     use sqlx::Connection;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.sqlite");
-    let store = SqliteStore::create(&path).await.unwrap();
-    store.append(step(0, 3)).await.unwrap();
-    drop(store);
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql("DROP TABLE collateral; DROP TABLE floors; PRAGMA user_version = 1;").execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    let store = SqliteStore::open(&path).await.unwrap();
-    store.keep_piece(piece("a", b"1"), Some(floor("A", 1))).await.unwrap();
-    drop(store);
-    let store = SqliteStore::open(&path).await.unwrap();
-    assert_eq!((store.head().await.unwrap().unwrap().size, store.floors().await), (3, Ok(vec![floor("A", 1)])));
+    let older = [
+        "DROP TABLE collateral; DROP TABLE floors; DROP TABLE sightings; PRAGMA user_version = 1;",
+        "DROP TABLE sightings; PRAGMA user_version = 2;",
+    ];
+    for sql in older {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        let store = SqliteStore::create(&path).await.unwrap();
+        store.append(step(0, 3)).await.unwrap();
+        drop(store);
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.keep_piece(piece("a", b"1"), Some(floor("A", 1))).await.unwrap();
+        store.keep_sightings(vec![sighting("a", 1, b"1")], 9).await.unwrap();
+        drop(store);
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!((store.head().await.unwrap().unwrap().size, store.floors().await), (3, Ok(vec![floor("A", 1)])));
+        assert_eq!(store.sightings().await, Ok(vec![sighting("a", 1, b"1")]));
+    }
 }

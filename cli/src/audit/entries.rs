@@ -1,6 +1,6 @@
 //! One entry of the log, for people or programs.
 
-use protocol::entries::{Decided, Entry, Event, Verdict};
+use protocol::entries::{Decided, Entry, Event, Issued, Verdict};
 use protocol::messages::Purpose;
 use serde_json::json;
 
@@ -34,6 +34,10 @@ fn describe(event: &Event, console: &Console<'_>) -> String {
             let items: Vec<String> = items.iter().map(|item| describe_item(item, console)).collect();
             format!("{purpose} {decision}: {}", items.join("; "))
         }
+        Event::IssuerKey { usage, kid, action, not_before } => {
+            format!("issuer key {} {kid} {}, signs from {not_before}", usage.as_str(), action.as_str())
+        }
+        Event::IdentityFederated { trust_domain, sequence, .. } => format!("bundle {sequence} of trust domain {trust_domain} taken"),
         Event::Rejections { counts } => {
             let counts: Vec<String> = counts.iter().map(|count| format!("{} {}", count.count, count.code)).collect();
             format!("rejected: {}", counts.join(", "))
@@ -47,5 +51,13 @@ fn describe_item(item: &Decided, console: &Console<'_>) -> String {
         Verdict::Permitted => console.paint(Tone::Good, "permitted"),
         Verdict::Refused => format!("{} ({})", console.paint(Tone::Bad, "refused"), item.reasons.join(", ")),
     };
-    format!("{} {}{version} {verdict}", item.kind.as_str(), item.name)
+    let issued = item.issued.as_ref().map(|issued| format!(", {}", describe_issued(issued))).unwrap_or_default();
+    format!("{} {}{version} {verdict}{issued}", item.kind.as_str(), item.name)
+}
+
+/// An identity with the numbers that it was given under.
+fn describe_issued(issued: &Issued) -> String {
+    let serial = issued.x509_serial.as_ref().map(|serial| format!(" certificate {serial}")).unwrap_or_default();
+    let tokens = if issued.jti.is_empty() { String::new() } else { format!(" tokens {}", issued.jti.join(" ")) };
+    format!("{}{serial}{tokens}", issued.spiffe_id)
 }

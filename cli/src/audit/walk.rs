@@ -37,7 +37,7 @@ impl Audit {
         self.first.get_or_insert(at);
         self.last = Some(at);
         match event {
-            Event::Initialised {} | Event::CollateralImported { .. } => {}
+            Event::Initialised {} | Event::CollateralImported { .. } | Event::IssuerKey { .. } | Event::IdentityFederated { .. } => {}
             Event::Started { .. } => self.starts += 1,
             Event::RecordPut { .. } | Event::PolicyPut { .. } | Event::RevocationsPut { .. } | Event::TcbBaselinesPut { .. } => {
                 self.documents += 1;

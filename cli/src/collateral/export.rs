@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use protocol::admin::RefusedPiece;
 use protocol::collateral::{CollateralBundleBody, CollateralPiece};
 use protocol::dsse::SignedDocument;
 use protocol::ids::Digest;
@@ -90,6 +91,9 @@ impl Export {
         if held.left_out > 0 {
             let left_out = size::count(usize::try_from(held.left_out).unwrap_or(usize::MAX), "certificate");
             console.warning(&format!("the broker has more than one answer may hold; {left_out} of chips left out"));
+        }
+        for RefusedPiece { subject, origin, why, at, .. } in &held.refused {
+            console.note(format!("not held: {subject}, {origin} at {at}: {why}"));
         }
         if held.pieces.is_empty() {
             return Err(Failure::failed("the broker has no collateral"));

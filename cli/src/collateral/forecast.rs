@@ -10,8 +10,8 @@ use crate::records::Form;
 
 /// List which platforms seen lately will be denied, and when
 ///
-/// The broker remembers what the evidence of each platform last said, since it started, and asks the policies that decided about
-/// it from when on they will say no as things stand: a TCB whose time runs out, collateral that grows too old.
+/// The broker remembers what the evidence of each platform last said, and asks the policies that decided about it from when on
+/// they will say no as things stand: a TCB whose time runs out, collateral that grows too old.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:

@@ -13,19 +13,20 @@ use attestation::{
     VcekName, forms,
 };
 use clap::Args;
-use policies::{Policy, PolicyError};
-use protocol::ids::AnchorClass;
+use policies::{Calendar, Policy, PolicyError};
+use protocol::ids::{AnchorClass, Version};
 use protocol::limits;
 use protocol::time::UnixTime;
 
 use crate::anchors::{self, AnchorsError};
+use crate::calendar::{self, CalendarError};
 use crate::collateral::forms::{self as collateral, FormsError};
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, FileError};
 use crate::pem::{self, Content, PemError};
 use crate::{clock, failure::Exit};
-use verdict::{PolicyVerdict, Verdict};
+use verdict::{Asked, PolicyVerdict, Verdict};
 
 /// The largest file of evidence that is read (bytes). Longer than a report with its largest table, so that what is too long is judged, and judged as that.
 const EVIDENCE: usize = 1024 * 1024;
@@ -52,7 +53,9 @@ Examples:
   A TDX quote with its event log, and collateral as it was fetched or carried:
     portcullis verify quote.bin --collateral ./from-intel --event-log ccel.bin
   As of a past day, against a policy, for a program to read:
-    portcullis verify report.bin --cert chain.pem --at 2026-03-01T00:00:00Z --policy inference.toml --json")]
+    portcullis verify report.bin --cert chain.pem --at 2026-03-01T00:00:00Z --policy inference.toml --json
+  Against a policy whose minimum TCB moves with a calendar:
+    portcullis verify report.bin --cert vcek.der --crl milan.crl --policy inference.toml --calendar amd.json")]
 pub(crate) struct Verify {
     /// The report, or the report followed by its certificate table; or the quote; `-` is standard input
     file: PathBuf,
@@ -92,6 +95,10 @@ pub(crate) struct Verify {
     /// Also ask this policy (TOML); every check is listed
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+
+    /// The TCB calendar that the policy names: the baselines, as `calendar put` takes them
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    calendar: Option<PathBuf>,
 
     /// Print the verdict, steps, claims and checks as JSON
     #[arg(long)]
@@ -137,6 +144,15 @@ pub(crate) enum VerifyError {
     /// The roots.
     #[error(transparent)]
     Anchors(#[from] AnchorsError),
+    /// A calendar that is none.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+    /// A calendar that the policy does not ask for.
+    #[error("{policy} names no TCB calendar, and --calendar brings one", policy = policy.display())]
+    NoCalendar {
+        /// The file of the policy.
+        policy: PathBuf,
+    },
     /// A policy that is none.
     #[error("{path}: {error}", path = path.display())]
     Policy {
@@ -154,7 +170,9 @@ impl From<VerifyError> for Failure {
             VerifyError::Pem(error) => error.into(),
             VerifyError::Anchors(error) => error.into(),
             VerifyError::Forms(error) => error.into(),
-            VerifyError::OtherKind { .. } => Self::usage(error),
+            VerifyError::OtherKind { .. } | VerifyError::NoCalendar { .. } => Self::usage(error),
+            VerifyError::Calendar(CalendarError::File(error)) => error.into(),
+            VerifyError::Calendar(_) => Self::usage(error).hint("`portcullis calendar check --help` shows the form"),
             VerifyError::Policy { error: ref inner, .. } => {
                 let hint = inner.hint();
                 Self::usage(error).hint(hint)
@@ -167,21 +185,37 @@ impl From<VerifyError> for Failure {
 impl Verify {
     pub(crate) fn run(self, console: &mut Console<'_>) -> Outcome {
         let anchors = anchors::read(self.anchors.as_deref())?;
-        let policy = self.policy.as_deref().map(read_policy).transpose()?;
+        let asked = self.policy.as_deref().map(|path| self.asked(path)).transpose()?;
         let at = self.at.unwrap_or_else(clock::now);
         if anchors.class() == AnchorClass::Test {
             console.warning("TEST ROOTS: this verdict says nothing about any real processor");
         }
         // Without a policy nobody says how old collateral may be: it has to be in force.
-        let lapsed = if policy.is_some() { Lapsed::Claimed } else { Lapsed::Rejected };
+        let lapsed = if asked.is_some() { Lapsed::Claimed } else { Lapsed::Rejected };
         let judged = self.judge(&anchors, lapsed, at)?;
-        let verdict = Verdict::new(anchors.class(), at, judged, policy.as_ref());
+        let verdict = Verdict::new(anchors.class(), at, judged, asked.as_ref());
         if self.json {
             console.json(&verdict);
         } else {
             text::print(&verdict, console);
         }
         Ok(verdict.report(console))
+    }
+
+    /// The policy that is asked too, with its calendar where one is brought.
+    fn asked(&self, path: &Path) -> Result<Asked, VerifyError> {
+        let policy = read_policy(path)?;
+        let calendar = match (&self.calendar, policy.calendar()) {
+            (None, _) => None,
+            (Some(_), None) => return Err(VerifyError::NoCalendar { policy: path.to_owned() }),
+            // The file has no name of its own: it is meant as the one that the policy names.
+            (Some(file), Some(name)) => {
+                let body = calendar::read(file, &calendar::NOBODY, name.clone(), Version::FIRST)?;
+                let refused = |why: &str| CalendarError::Baselines { path: file.clone(), why: why.to_owned() };
+                Some(Calendar::of_anybody(&body).map_err(refused)?)
+            }
+        };
+        Ok(Asked { policy, calendar })
     }
 
     /// Reads evidence and collateral and judges them.

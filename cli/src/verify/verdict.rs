@@ -1,7 +1,7 @@
 //! What `verify` found, in the shape of its JSON; README.md of this crate documents it.
 
 use attestation::{GenuineEvidence, PlatformClaims, Rejected, Rejection, Step};
-use policies::{Check, Policy};
+use policies::{Calendar, Check, Policy};
 use protocol::ids::AnchorClass;
 use protocol::time::UnixTime;
 use serde::Serialize;
@@ -18,6 +18,12 @@ pub(super) enum Answer {
     Rejected,
     /// Genuine, and the policy says no.
     Denied,
+}
+
+/// A policy that is asked of genuine evidence, and the TCB calendar beside it.
+pub(super) struct Asked {
+    pub(super) policy: Policy,
+    pub(super) calendar: Option<Calendar>,
 }
 
 /// Everything about one judgement.
@@ -79,8 +85,9 @@ pub(super) enum PolicyAnswer {
 }
 
 impl PolicyVerdict {
-    fn new(policy: &Policy, claims: &PlatformClaims, at: UnixTime) -> Self {
-        let checks = policy.examine(claims, None, None, at);
+    fn new(asked: &Asked, claims: &PlatformClaims, at: UnixTime) -> Self {
+        let Asked { policy, calendar } = asked;
+        let checks = policy.examine(claims, None, calendar.as_ref(), at);
         let passed = !checks.is_empty() && checks.iter().all(|check| check.verdict == policies::Verdict::Passed);
         let verdict = if passed { PolicyAnswer::Permitted } else { PolicyAnswer::Denied };
         Self { verdict, checks, left_out: policy.left_out() }
@@ -98,9 +105,9 @@ impl PolicyVerdict {
 
 impl Verdict {
     /// From what the verifier said, and the policy where one is asked.
-    pub(super) fn new(anchors: AnchorClass, at: UnixTime, judged: Result<GenuineEvidence, Rejected>, policy: Option<&Policy>) -> Self {
+    pub(super) fn new(anchors: AnchorClass, at: UnixTime, judged: Result<GenuineEvidence, Rejected>, asked: Option<&Asked>) -> Self {
         match judged {
-            Ok(genuine) => Self::genuine(anchors, at, &genuine, policy),
+            Ok(genuine) => Self::genuine(anchors, at, &genuine, asked),
             Err(rejected) => Self::rejected(anchors, at, rejected),
         }
     }
@@ -123,8 +130,8 @@ impl Verdict {
         }
     }
 
-    fn genuine(anchors: AnchorClass, at: UnixTime, genuine: &GenuineEvidence, policy: Option<&Policy>) -> Self {
-        let policy = policy.map(|policy| PolicyVerdict::new(policy, genuine.platform(), at));
+    fn genuine(anchors: AnchorClass, at: UnixTime, genuine: &GenuineEvidence, asked: Option<&Asked>) -> Self {
+        let policy = asked.map(|asked| PolicyVerdict::new(asked, genuine.platform(), at));
         let denied = policy.as_ref().is_some_and(PolicyVerdict::is_denied);
         Self {
             verdict: if denied { Answer::Denied } else { Answer::Genuine },

@@ -100,7 +100,7 @@ impl Server {
 
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let name = format!("{} {}", request.method(), request.uri().path());
-    let is_public = name.starts_with("GET /log/") || name == "GET /v1/installation";
+    let is_public = name.starts_with("GET /log/") || matches!(name.as_str(), "GET /v1/installation" | "GET /v1/identity");
     let authorised = request.headers().get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"));
     let body = request.into_body().collect().await.unwrap().to_bytes().to_vec();
     let mut state = state.lock().unwrap();

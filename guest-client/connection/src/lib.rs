@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::Client as Connections;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use protocol::limits::REPLY_BODY;
@@ -27,6 +28,9 @@ use zeroize::Zeroizing;
 
 /// How long one call may take, from name lookup to the last byte.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may have been idle to be used again. Nobody listens on it between calls, so that it would not be noticed that the other
+/// side has closed it, as brokers do after ten seconds.
+const IDLE: Duration = Duration::from_secs(5);
 /// The longest wait that a server may ask for: one that asks for more is taken to ask for this.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
@@ -85,7 +89,7 @@ impl Reply {
 /// A client of one endpoint. It keeps connections open between calls.
 pub struct Client {
     runtime: tokio::runtime::Runtime,
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool<Full<Bytes>>,
     base: String,
     timeout: Duration,
 }
@@ -99,11 +103,7 @@ impl Client {
         let base = base(endpoint)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| HttpError::Runtime(error.to_string()))?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(endpoint)?).https_or_http().enable_http1().wrap_connector(tcp);
-        let pool = Pool::builder(TokioExecutor::new()).build(connector);
+        let pool = pool(endpoint.ca_file.as_deref())?;
         Ok(Self { runtime, pool, base, timeout: endpoint.timeout })
     }
 
@@ -181,6 +181,35 @@ impl Client {
     }
 }
 
+/// Connections over TLS or plain TCP, kept open between requests whose bodies are `B`. Who may be asked, and for how long, is the caller's
+/// to say.
+pub type Pool<B> = Connections<HttpsConnector<HttpConnector>, B>;
+
+/// Connections to hosts that the authorities in `ca_file` vouch for; `None`: those of the web.
+///
+/// # Errors
+/// [`HttpError::CaFile`], [`HttpError::Runtime`].
+pub fn pool<B: Body<Data: Send> + Send>(ca_file: Option<&Path>) -> Result<Pool<B>, HttpError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls(ca_file)?).https_or_http().enable_http1().wrap_connector(tcp);
+    Ok(Connections::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector))
+}
+
+/// As [`pool`], but over TLS alone, and a connection that is not there within `connecting` never is.
+///
+/// # Errors
+/// [`HttpError::CaFile`], [`HttpError::Runtime`].
+pub fn tls_pool<B: Body<Data: Send> + Send>(ca_file: Option<&Path>, connecting: Duration) -> Result<Pool<B>, HttpError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(connecting));
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls(ca_file)?).https_only().enable_http1().wrap_connector(tcp);
+    Ok(Connections::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector))
+}
+
 /// The endpoint's URL without a final slash, once it is one that may be spoken to.
 fn base(endpoint: &Endpoint) -> Result<String, HttpError> {
     let bad = |what: &str| HttpError::Url { url: endpoint.url.clone(), what: what.to_owned() };
@@ -201,15 +230,17 @@ fn base(endpoint: &Endpoint) -> Result<String, HttpError> {
     Ok(endpoint.url.trim_end_matches('/').to_owned())
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a URL's host is this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn tls(endpoint: &Endpoint) -> Result<ClientConfig, HttpError> {
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, HttpError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| HttpError::Runtime(error.to_string()))?;
-    let builder = match &endpoint.ca_file {
+    let builder = match ca_file {
         Some(path) => builder.with_root_certificates(authorities(path)?),
         None => builder.with_webpki_roots(),
     };
@@ -225,8 +256,10 @@ fn authorities(path: &Path) -> Result<RootCertStore, HttpError> {
     if roots.is_empty() { Err(refuse("it holds no certificate".to_owned())) } else { Ok(roots) }
 }
 
-/// `Retry-After` as a number of seconds. Its other form, a date, is read as absent: our clock is not the server's.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// `Retry-After` as a number of seconds, at most [`LONGEST_RETRY_AFTER`]. Its other form, a date, is read as absent: our clock is not
+/// the server's.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
@@ -237,7 +270,8 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// An error with its causes: `client error (Connect): tcp connect error: connection refused`.
-fn chain(error: &(dyn Error + 'static)) -> String {
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use std::{fs, thread};
 
 use protocol::ids::{Platform, Role};
 use protocol::limits::AGENT_CONNECTIONS;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::wire::{self, Question, Reply, Timed, VERSION, WireError};
 use crate::evidence::{AttestInputs, Attested, Attester, Collected, EvidenceError, Local, Source};
@@ -22,6 +25,9 @@ use crate::evidence::{AttestInputs, Attested, Attester, Collected, EvidenceError
 const CALLER: Duration = Duration::from_secs(10);
 /// The wait after a failed `accept`, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Callers that may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// One socket and the role that it stands for.
 pub struct Served {
@@ -75,13 +81,33 @@ pub fn bind(path: &Path, mode: u32) -> Result<UnixListener, ServeError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(io(error)),
     }
-    // Until its mode is set, nobody but this user can connect.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listener = listener.map_err(io)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
+    let listener = private(path).map_err(|error| io(error.into()))?;
+    set_mode(path, mode)?;
     Ok(listener)
+}
+
+/// Gives the socket at `path` its permission bits. Who may write its folder can have put a link there meanwhile: what is changed is what lies
+/// there itself, and only if it is a socket.
+fn set_mode(path: &Path, mode: u32) -> Result<(), ServeError> {
+    let io = |error| ServeError::Io { path: path.to_owned(), error };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let there = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|error| io(error.into()))?);
+    if !there.metadata().map_err(io)?.file_type().is_socket() {
+        return Err(ServeError::NotASocket { path: path.to_owned() });
+    }
+    // Such a handle has no fchmod(2); the way by /proc leads to what it holds, whatever has the path by now.
+    let held = format!("/proc/self/fd/{}", there.as_raw_fd());
+    fs::set_permissions(held, fs::Permissions::from_mode(mode)).map_err(io)
+}
+
+/// A socket that nobody but this user can connect to. On Linux its file gets the mode that the socket has when it is bound; the umask,
+/// which would do it everywhere, is every thread's, and would be that of folders made meanwhile.
+fn private(path: &Path) -> rustix::io::Result<UnixListener> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 /// A running agent.
@@ -213,5 +239,29 @@ fn note(stream: &UnixStream, role: &Role, reply: &Reply) {
             tracing::info!(%role, pid, uid, gid, code, what, "evidence");
         }
         Err(error) => tracing::info!(%role, %error, code, what, "evidence, caller unknown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sockets_mode_is_its_own_and_goes_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, secret, link) = (folder.path().join("socket"), folder.path().join("secret"), folder.path().join("link"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let _listener = private(&socket).unwrap();
+        set_mode(&socket, 0o666).unwrap();
+        assert_eq!(mode(&socket), 0o666);
+        fs::write(&secret, "secret").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        for there in [&secret, &socket] {
+            std::os::unix::fs::symlink(there, &link).unwrap();
+            assert!(matches!(set_mode(&link, 0o606), Err(ServeError::NotASocket { .. })), "{}", there.display());
+            fs::remove_file(&link).unwrap();
+        }
+        assert!(matches!(set_mode(&secret, 0o606), Err(ServeError::NotASocket { .. })));
+        assert_eq!((mode(&secret), mode(&socket)), (0o600, 0o666));
     }
 }

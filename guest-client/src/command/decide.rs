@@ -3,21 +3,24 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use protocol::credential::CredentialBody;
+use protocol::documents::Kind;
 use protocol::messages::{Item, ItemOutcome, Outcome, Purpose, Secret};
 
 use super::args::{CheckArguments, Persistence, ReleaseArguments, ReleaseDestination, plaintext};
 use super::failure::{Failure, Stream, exit_of};
 use crate::config::{Config, Overrides, Plaintext, Stdout};
+use crate::credentials::{Unusable, files};
 use crate::exchange::{Answered, Class, ExchangeError, Session};
 use crate::report::Report;
 use crate::retry::{Attempt, Reason, SystemPace, persist};
-use crate::{destination, secret_file};
+use crate::{clock, destination, secret_file};
 use connection::Client;
 
 /// `check`: the whole exchange, with nothing released.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let config = arguments.common.effective(Overrides { plaintext: plaintext(arguments.to_disk), ..Overrides::default() })?;
-    let stream = if arguments.common.json { Stream::Json } else { Stream::Text };
+    let stream = arguments.common.stream();
     let answered = decide(&config, &arguments.persistence, Purpose::Check, &arguments.asks.items(), stream)?;
     let report = Report::of_decision(answered.outcome(), answered.entry());
     if arguments.common.json {
@@ -53,12 +56,22 @@ pub fn release(arguments: &ReleaseArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One exchange, tried as often as patience says. A denial or a failure is reported here, also to the termination log.
+/// One exchange about `items`, tried as often as patience says. A denial or a failure is reported here, also to the termination log.
 pub fn decide(config: &Config, persistence: &Persistence, purpose: Purpose, items: &[Item], stream: Stream) -> Result<Answered, Failure> {
+    exchange(config, persistence, stream, |session| session.release(purpose, items))
+}
+
+/// The same of any exchange.
+pub fn exchange(
+    config: &Config,
+    persistence: &Persistence,
+    stream: Stream,
+    mut once: impl FnMut(&mut Session<'_>) -> Result<Answered, ExchangeError>,
+) -> Result<Answered, Failure> {
     let client = Client::new(&config.broker)?;
     let attester = config.evidence.attester(&config.interfaces)?;
     let mut session = Session::new(&client, &*attester, config.terms()?);
-    let attempt = || match session.release(purpose, items) {
+    let attempt = || match once(&mut session) {
         Ok(answered) if answered.is_permitted() => Attempt::Finished(Ok(answered)),
         Ok(answered) => Attempt::Denied(Ok(answered)),
         Err(error) => match error.class() {
@@ -120,7 +133,7 @@ impl Places {
     }
 
     fn write(&self, outcome: Outcome) -> Result<(), Failure> {
-        let secrets: Vec<Secret> = outcome.items.into_iter().filter_map(secret).collect();
+        let secrets: Vec<Secret> = outcome.items.into_iter().filter_map(|item| value(item).transpose()).collect::<Result<_, _>>()?;
         match self {
             Self::Stdout => {
                 let failed = |error| Failure::Write { path: PathBuf::from("standard output"), error };
@@ -133,10 +146,14 @@ impl Places {
     }
 }
 
-fn secret(outcome: ItemOutcome) -> Option<Secret> {
-    match outcome {
-        ItemOutcome::Granted { secret, .. } => Some(secret),
-        ItemOutcome::Permitted { .. } | ItemOutcome::Refused { .. } => None,
+/// What was released, if it was: of a credential its value, as long as it may be used.
+fn value(outcome: ItemOutcome) -> Result<Option<Secret>, Unusable> {
+    let ItemOutcome::Granted { item, secret, .. } = outcome else { return Ok(None) };
+    let (Kind::Credential, Some(version)) = (item.kind, item.version) else { return Ok(Some(secret)) };
+    let body = CredentialBody::read(secret.expose()).map_err(|error| Unusable::Form { version, error })?;
+    match body.expires {
+        Some(expires) if body.is_over(clock::now()) => Err(Unusable::Expired { version, expires }),
+        _ => Ok(Some(Secret::new(files::bytes(&body)))),
     }
 }
 

@@ -10,7 +10,9 @@ use protocol::ids::{DecisionId, NoRandomness};
 use protocol::keys::BadKey;
 use protocol::log::LogError;
 use protocol::messages::{AnswerError, Item, Problem};
+use protocol::tokens::TokenError;
 
+use super::identity::IdentityError;
 use crate::checkpoints::CheckpointsError;
 use crate::evidence::EvidenceError;
 use connection::HttpError;
@@ -107,6 +109,12 @@ pub enum ExchangeError {
         /// In what.
         what: &'static str,
     },
+    /// What was issued for an identity is not what was asked for, or does not hold.
+    #[error("what was issued is not believed: {0}")]
+    Identity(#[from] IdentityError),
+    /// The possession of a key cannot be proven.
+    #[error("the possession of the key cannot be proven: {0}")]
+    SvidKey(#[from] TokenError),
     /// The log is not the one that this guest remembers.
     #[error(transparent)]
     Checkpoints(#[from] CheckpointsError),
@@ -152,10 +160,11 @@ impl ExchangeError {
             | Self::NoLogCertificate { .. }
             | Self::Receipt(_)
             | Self::Entry(_)
-            | Self::OtherEntry { .. } => Class::Untrusted,
+            | Self::OtherEntry { .. }
+            | Self::Identity(_) => Class::Untrusted,
             Self::Checkpoints(CheckpointsError::Io { .. } | CheckpointsError::Form { .. }) => Class::Local,
             Self::Checkpoints(_) => Class::Untrusted,
-            Self::Http(_) | Self::Request(_) | Self::Hpke(_) | Self::Key(_) | Self::NoRandomness(_) => Class::Local,
+            Self::Http(_) | Self::Request(_) | Self::Hpke(_) | Self::Key(_) | Self::NoRandomness(_) | Self::SvidKey(_) => Class::Local,
         }
     }
 
@@ -172,7 +181,7 @@ impl ExchangeError {
             Self::Challenge(_) => "challenge-form",
             Self::Evidence(error) => error.code(),
             Self::Request(_) => "request",
-            Self::Hpke(_) | Self::Key(_) => "keys",
+            Self::Hpke(_) | Self::Key(_) | Self::SvidKey(_) => "keys",
             Self::NoRandomness(_) => "no-randomness",
             Self::Answer(error) => answer_code(error),
             Self::ItemCount { .. } => "answer-item-count",
@@ -182,6 +191,7 @@ impl ExchangeError {
             Self::Receipt(_) => "receipt",
             Self::Entry(_) => "receipt-entry-form",
             Self::OtherEntry { .. } => "receipt-other-entry",
+            Self::Identity(error) => error.code(),
             Self::Checkpoints(error) => error.code(),
         }
     }
@@ -203,9 +213,10 @@ impl ExchangeError {
             | Self::OtherKindOfAnswer { .. }
             | Self::Receipt(_)
             | Self::Entry(_)
-            | Self::OtherEntry { .. } => "the broker does not do what its version says: tell its operator and an auditor",
+            | Self::OtherEntry { .. }
+            | Self::Identity(_) => "the broker does not do what its version says: tell its operator and an auditor",
             Self::Request(_) => "a request asks for 1 to 64 different items",
-            Self::Hpke(_) | Self::Key(_) | Self::NoRandomness(_) => "the kernel's random generator may not be ready",
+            Self::Hpke(_) | Self::Key(_) | Self::NoRandomness(_) | Self::SvidKey(_) => "the kernel's random generator may not be ready",
             Self::Checkpoints(error) => error.hint(),
         }
     }

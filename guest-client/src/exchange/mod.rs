@@ -5,13 +5,14 @@
 //! 2. A challenge is asked for; its nonce goes into the transcript with fresh keys, role, and the configuration's digest.
 //! 3. The request, signed by the attested key, goes out.
 //! 4. The answer opens: certified identity, its signature, this request's digest, sealed to this guest ([`ReleaseAnswer::open`]).
-//! 5. It answers what was asked, item by item, and nothing else.
+//! 5. It answers what was asked, item by item, and nothing else; what was issued for an identity verifies ([`IdentityError`]).
 //! 6. Its receipt holds: the log has the entry, and the entry is this decision on this request, with these verdicts.
 //! 7. The log has only grown since this guest last saw it, where it remembers.
 //!
 //! Only then is there an [`Answered`].
 
 mod error;
+mod identity;
 
 use std::path::PathBuf;
 
@@ -20,25 +21,30 @@ use protocol::documents::{Certificate, Kind};
 use protocol::dsse::SignedDocument;
 use protocol::entries::{Decided, Entry, Event, Verdict, nonce_digest};
 use protocol::hpke::RecipientSecret;
-use protocol::ids::{AnchorClass, Digest, Nonce, Platform, RequestId, Role};
+use protocol::ids::{AnchorClass, Digest, Name, Nonce, Platform, RequestId, Role};
 use protocol::keys::{PublicKey, SigningKey};
 use protocol::log::{Origin, TilePath, VerifiedReceipt};
 use protocol::messages::{
-    ChallengeAnswer, EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, ReleaseAnswer, ReleaseRequest,
+    ChallengeAnswer, EvidenceMessage, Identified, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, Reason, ReleaseAnswer,
+    ReleaseRequest,
 };
+use protocol::time::UnixTime;
 use serde::de::DeserializeOwned;
 
 use crate::checkpoints::{Memory, Tiles};
 use crate::clock;
 use crate::evidence::{AttestInputs, Attested, Attester};
+use crate::identity::bundles::Bundles;
 use connection::{Client, Reply};
 
 pub use error::{Class, ExchangeError};
+pub use identity::{AskFor, IdentityError};
 
 /// The code by which a broker says that it does not hold a guest's evidence.
 const ATTEST_AGAIN: &str = "attest-again";
 
 /// What a session is under.
+#[derive(Clone)]
 pub struct Terms {
     /// The pinned installation root.
     pub root: PublicKey,
@@ -48,7 +54,9 @@ pub struct Terms {
     pub state: Option<PathBuf>,
 }
 
-/// One guest and one broker. Its keys are made at the first exchange and serve until the broker no longer holds the evidence over them.
+/// One guest and one broker. Its keys are made at the first exchange and serve until the broker no longer holds the evidence over them, or
+/// turns it away. An outage, and an answer that is not believed, say nothing about the evidence: a broker that has too much to do for a
+/// renewal has too much to do for another attestation.
 pub struct Session<'a> {
     client: &'a Client,
     attester: &'a dyn Attester,
@@ -64,12 +72,13 @@ struct Identity {
     role: Role,
 }
 
-/// An answer that was believed: opened, about these items, recorded in the log. Only [`Session::release`] makes one.
+/// An answer that was believed: opened, about these items, recorded in the log. Only a [`Session`] makes one.
 #[derive(Debug)]
 pub struct Answered {
     outcome: Outcome,
     index: u64,
     size: u64,
+    bundles: Option<Bundles>,
 }
 
 impl Answered {
@@ -83,6 +92,20 @@ impl Answered {
     #[must_use]
     pub fn into_outcome(self) -> Outcome {
         self.outcome
+    }
+
+    /// What was issued for the identity that was asked for, and the bundles that came with it; or why it was not.
+    ///
+    /// # Errors
+    /// The reasons of the refusal; none where no identity was asked for.
+    pub fn into_identity(self) -> Result<(Identified, Bundles), Vec<Reason>> {
+        let Self { outcome, bundles, .. } = self;
+        let about_identity = outcome.items.into_iter().find(|item| item.item().kind == Kind::Identity);
+        match (about_identity, bundles) {
+            (Some(ItemOutcome::Identified(identified)), Some(bundles)) => Ok((*identified, bundles)),
+            (Some(ItemOutcome::Refused { reasons, .. }), _) => Err(reasons),
+            _ => Err(Vec::new()),
+        }
     }
 
     /// The index of the decision's entry in the audit log.
@@ -111,25 +134,52 @@ impl<'a> Session<'a> {
         Self { client, attester, terms, held: None }
     }
 
+    /// Forgets the attested keys: the next exchange attests anew, and with it the attestation's lifetime begins anew.
+    pub fn forget(&mut self) {
+        self.held = None;
+    }
+
     /// Asks for `items`: to be released, or only to be decided about. One exchange; whether to try again is the caller's.
     ///
     /// # Errors
     /// [`ExchangeError`].
     pub fn release(&mut self, purpose: Purpose, items: &[Item]) -> Result<Answered, ExchangeError> {
+        self.exchange(&Ask { purpose, items, identity: AskFor::default() })
+    }
+
+    /// Asks for the identity that `policy` gives, for what is to be issued for it, and for `more` to be released with it.
+    ///
+    /// # Errors
+    /// [`ExchangeError`].
+    pub fn identify(&mut self, policy: &Name, more: &[Item], ask: &AskFor<'_>) -> Result<Answered, ExchangeError> {
+        let identity = Item { kind: Kind::Identity, name: policy.clone(), version: None };
+        let items: Vec<Item> = std::iter::once(identity).chain(more.iter().cloned()).collect();
+        self.exchange(&Ask { purpose: Purpose::Release, items: &items, identity: *ask })
+    }
+
+    fn exchange(&mut self, ask: &Ask<'_>) -> Result<Answered, ExchangeError> {
         let memory = self.terms.state.as_deref().map(|folder| Memory::hold(folder, &self.terms.root)).transpose()?;
         let logs = self.logs()?;
-        if let Some(identity) = self.held.take() {
+        if let Some(identity) = &self.held {
             let challenge = self.challenge()?;
-            match self.ask(&identity, &challenge, EvidenceMessage::Held {}, purpose, items) {
-                Err(ExchangeError::Rejected(problem)) if problem.code == ATTEST_AGAIN => {}
+            match self.ask(identity, &challenge, EvidenceMessage::Held {}, ask) {
+                Err(ExchangeError::Rejected(problem)) => {
+                    self.held = None;
+                    if problem.code != ATTEST_AGAIN {
+                        return Err(ExchangeError::Rejected(problem));
+                    }
+                }
                 Err(error) => return Err(error),
                 Ok(asked) => return self.believe(identity, asked, &logs, memory),
             }
         }
         let challenge = self.challenge()?;
         let (identity, evidence) = self.attest(&challenge)?;
-        let asked = self.ask(&identity, &challenge, evidence, purpose, items)?;
-        self.believe(identity, asked, &logs, memory)
+        let asked = self.ask(&identity, &challenge, evidence, ask)?;
+        let answered = self.believe(&identity, asked, &logs, memory);
+        // Whoever answered has the evidence, whether or not the answer is believed.
+        self.held = Some(identity);
+        answered
     }
 
     /// The broker's logs, as certified by the pinned root.
@@ -159,16 +209,18 @@ impl<'a> Session<'a> {
         Ok((Identity { hpke, signing, platform: transcript.platform, role: transcript.role }, evidence))
     }
 
-    fn ask(
+    fn ask<'q>(
         &self,
         identity: &Identity,
         challenge: &Challenge,
         evidence: EvidenceMessage,
-        purpose: Purpose,
-        items: &[Item],
-    ) -> Result<Asked, ExchangeError> {
+        ask: &Ask<'q>,
+    ) -> Result<Asked<'q>, ExchangeError> {
+        let number = RequestId::random()?;
+        let names_identity = ask.items.iter().any(|item| item.kind == Kind::Identity);
+        let issue = names_identity.then(|| ask.identity.message(&self.terms.root, &number, identity.signing.public())).transpose()?;
         let request = ReleaseRequest {
-            request: RequestId::random()?,
+            request: number,
             installation: self.terms.root,
             challenge: challenge.as_bytes().to_vec(),
             platform: identity.platform,
@@ -177,33 +229,27 @@ impl<'a> Session<'a> {
             signing_key: *identity.signing.public(),
             role: identity.role.clone(),
             configuration: self.terms.configuration,
-            purpose,
-            items: items.to_vec(),
+            purpose: ask.purpose,
+            items: ask.items.to_vec(),
+            identity: issue,
         };
         let signed = SignedDocument::sign(&request, &identity.signing)?;
         let reply = self.client.post("/v1/release", signed.to_json(), None)?;
         let answer: ReleaseAnswer = self.success("/v1/release", &reply)?;
-        Ok(Asked {
-            digest: signed.digest(),
-            nonce: *challenge.nonce(),
-            guest: identity.hpke.public().id(),
-            purpose,
-            items: items.to_vec(),
-            answer,
-        })
+        Ok(Asked { digest: signed.digest(), nonce: *challenge.nonce(), guest: identity.hpke.public().id(), ask: *ask, answer })
     }
 
     /// Steps 4 to 7.
-    fn believe(&mut self, identity: Identity, asked: Asked, logs: &[Log], memory: Option<Memory>) -> Result<Answered, ExchangeError> {
+    fn believe(&self, identity: &Identity, asked: Asked<'_>, logs: &[Log], memory: Option<Memory>) -> Result<Answered, ExchangeError> {
         let outcome = asked.answer.open(&asked.digest, &self.terms.root, &identity.hpke, clock::now())?;
         asked.check_items(&outcome)?;
+        let bundles = asked.check_identity(&outcome, identity.signing.public(), clock::now())?;
         let (receipt, log) = verified(&outcome, logs)?;
         asked.check_entry(&outcome, &Entry::parse(receipt.entry())?, &self.terms.root, log)?;
         if let Some(mut memory) = memory {
             memory.advance(&receipt, &outcome.receipt.proof, &BrokerTiles(self.client))?;
         }
-        self.held = Some(identity);
-        Ok(Answered { outcome, index: receipt.index(), size: receipt.size() })
+        Ok(Answered { outcome, index: receipt.index(), size: receipt.size(), bundles })
     }
 
     /// The body of a successful reply, or what the reply says instead.
@@ -261,33 +307,48 @@ fn verified<'l>(outcome: &Outcome, logs: &'l [Log]) -> Result<(VerifiedReceipt, 
     Err(refused.map_or(ExchangeError::NoLogCertificate { found: 0 }, ExchangeError::Receipt))
 }
 
+/// What is asked.
+#[derive(Clone, Copy)]
+struct Ask<'q> {
+    purpose: Purpose,
+    items: &'q [Item],
+    /// What is to be issued, where an identity is among the items.
+    identity: AskFor<'q>,
+}
+
 /// What was asked, and what came back.
-struct Asked {
+struct Asked<'q> {
     digest: Digest,
     nonce: Nonce,
     guest: Digest,
-    purpose: Purpose,
-    items: Vec<Item>,
+    ask: Ask<'q>,
     answer: ReleaseAnswer,
 }
 
-impl Asked {
+impl Asked<'_> {
     /// Each item is answered, in its place, by what this purpose allows.
     fn check_items(&self, outcome: &Outcome) -> Result<(), ExchangeError> {
-        if outcome.items.len() != self.items.len() {
-            return Err(ExchangeError::ItemCount { expected: self.items.len(), found: outcome.items.len() });
+        if outcome.items.len() != self.ask.items.len() {
+            return Err(ExchangeError::ItemCount { expected: self.ask.items.len(), found: outcome.items.len() });
         }
-        for (asked, answered) in self.items.iter().zip(&outcome.items) {
+        for (asked, answered) in self.ask.items.iter().zip(&outcome.items) {
             let item = answered.item();
             let permitted = !matches!(answered, ItemOutcome::Refused { .. });
-            let version_fits =
-                if permitted { item.version.is_some() && (asked.version.is_none() || asked.version == item.version) } else { true };
+            let version_fits = match (permitted, asked.kind) {
+                (false, _) => true,
+                // An identity is asked for by a policy's name, and has no version.
+                (true, Kind::Identity) => item.version.is_none(),
+                (true, _) => item.version.is_some() && (asked.version.is_none() || asked.version == item.version),
+            };
             if (item.kind, &item.name) != (asked.kind, &asked.name) || !version_fits {
                 return Err(ExchangeError::OtherItem { expected: Box::new(asked.clone()), found: Box::new(item.clone()) });
             }
-            let fits = match (self.purpose, answered) {
+            let fits = match (self.ask.purpose, answered) {
                 (_, ItemOutcome::Refused { .. }) | (Purpose::Check, ItemOutcome::Permitted { .. }) => true,
-                (Purpose::Release, ItemOutcome::Granted { manifest, .. }) => manifest.is_some() == (item.kind == Kind::Model),
+                (Purpose::Release, ItemOutcome::Granted { manifest, .. }) => {
+                    item.kind != Kind::Identity && manifest.is_some() == (item.kind == Kind::Model)
+                }
+                (Purpose::Release, ItemOutcome::Identified(_)) => item.kind == Kind::Identity,
                 _ => false,
             };
             if !fits {
@@ -295,6 +356,12 @@ impl Asked {
             }
         }
         Ok(())
+    }
+
+    /// What was issued for an identity is what was asked for.
+    fn check_identity(&self, outcome: &Outcome, signing_key: &PublicKey, at: UnixTime) -> Result<Option<Bundles>, ExchangeError> {
+        let identified = outcome.items.iter().find_map(identified);
+        Ok(identified.map(|identified| identity::check(identified, &self.ask.identity, signing_key, at)).transpose()?)
     }
 
     /// The log's entry is this decision on this request.
@@ -311,12 +378,22 @@ impl Asked {
             () if *request != self.digest => other("request"),
             () if *nonce != nonce_digest(&self.nonce) => other("nonce"),
             () if *guest != self.guest => other("guest key"),
-            () if *purpose != self.purpose => other("purpose"),
+            () if *purpose != self.ask.purpose => other("purpose"),
             () if items.len() != outcome.items.len() => other("number of items"),
             () if !items.iter().zip(&outcome.items).all(|(decided, answered)| records(decided, answered)) => other("verdict on an item"),
-            () => Ok(()),
+            () => {
+                let pairs = items.iter().zip(&outcome.items).filter_map(|(decided, answered)| Some((decided, identified(answered)?)));
+                for (decided, identified) in pairs {
+                    identity::check_issued(decided, identified, &self.ask.identity)?;
+                }
+                Ok(())
+            }
         }
     }
+}
+
+fn identified(outcome: &ItemOutcome) -> Option<&Identified> {
+    if let ItemOutcome::Identified(identified) = outcome { Some(identified) } else { None }
 }
 
 /// Whether the log's word on an item is the answer's.
@@ -327,6 +404,7 @@ fn records(decided: &Decided, answered: &ItemOutcome) -> bool {
         ItemOutcome::Granted { statement, .. } => {
             decided.verdict == Verdict::Permitted && decided.statement.as_ref() == Some(statement) && decided.version == item.version
         }
+        ItemOutcome::Identified(_) => decided.verdict == Verdict::Permitted,
         ItemOutcome::Permitted { .. } => decided.verdict == Verdict::Permitted && decided.version == item.version,
         // A broker that cannot release what it permitted says so after the log has the permit: the log then says too much, never too little.
         ItemOutcome::Refused { .. } => true,

@@ -2,6 +2,8 @@
 //! no evidence; that is the real broker's, in the end-to-end tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod issuer;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use issuer::Authority;
 use protocol::challenge::{Challenge, ChallengeKey};
 use protocol::documents::{CertificateBody, CertifiedKey, Kind};
 use protocol::dsse::SignedDocument;
@@ -29,6 +32,7 @@ use protocol::messages::{
     ChallengeAnswer, EvidenceMessage, InstallationAnswer, Item, ItemOutcome, Outcome, Problem, Purpose, Reason, ReceivedRequest,
     ReleaseAnswer, ReleaseRequest, Secret,
 };
+use protocol::spiffe::SpiffeId;
 use protocol::time::UnixTime;
 use std::time::{SystemTime, UNIX_EPOCH};
 use testbed::snp::{GuestShape, Line, SoftGuest, SoftPlatform};
@@ -89,6 +93,51 @@ pub enum Mischief {
     RollBack,
     /// The log's history is another.
     Rewrite,
+    /// What is issued for an identity is wrong.
+    Identity(Forged),
+}
+
+/// What is wrong about what is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forged {
+    /// The certificate: none, unasked, for another key, with another number, with two names, another's, a CA's, not yet valid, shorter than
+    /// is said, only for clients, under another CA.
+    NoCertificate,
+    Unasked,
+    OtherKey,
+    OtherSerial,
+    TwoNames,
+    OtherName,
+    Authority,
+    Future,
+    Shorter,
+    OnlyClient,
+    OtherAuthority,
+    /// The bundle: of another trust domain's keys, its own among the federated ones, no bundle.
+    OtherBundle,
+    OwnFederated,
+    NoBundle,
+    /// The token: none, for another audience, of another subject, by another key, for another audience than it says.
+    NoToken,
+    OtherAudience,
+    OtherSubject,
+    OtherSigner,
+    MisnamedAudience,
+    /// The attestation result: of another subject, for another audience, bound to another key, a token of another type.
+    ResultSubject,
+    ResultAudience,
+    ResultKey,
+    ResultType,
+    /// The log: nothing issued, another name, number, key or `jti`; one `jti` fewer, or more.
+    LogNothing,
+    LogName,
+    LogSerial,
+    LogKey,
+    LogJti,
+    LogLacksResult,
+    LogMore,
+    /// A version, which an identity does not have.
+    Versioned,
 }
 
 /// Which field of the entry is wrong.
@@ -147,6 +196,10 @@ pub struct State {
     pub authorization: Option<String>,
     /// Whether evidence is remembered.
     pub holds: bool,
+    /// Who issues identities, and who everybody is.
+    pub issuer: Option<Arc<(Authority, SpiffeId)>>,
+    /// Audiences that there are no tokens for.
+    pub refused_audiences: Vec<String>,
     entries: Vec<Vec<u8>>,
     first: Option<Vec<u8>>,
 }
@@ -177,6 +230,12 @@ impl Broker {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is asked for an identity here is `id`.
+    pub fn identify(&self, id: &str) {
+        let id: SpiffeId = id.parse().unwrap();
+        self.state().issuer = Some(Arc::new((Authority::new(id.trust_domain().as_str()), id)));
     }
 
     pub fn misbehave(&self, mischief: Mischief) {
@@ -318,9 +377,9 @@ impl State {
 
     fn decide(&mut self, request: &ReceivedRequest) -> ReleaseAnswer {
         let decision = DecisionId::random().unwrap();
-        let mut items: Vec<ItemOutcome> = request.body.items.iter().map(|item| self.outcome(item, request.body.purpose)).collect();
+        let mut items: Vec<ItemOutcome> = request.body.items.iter().map(|item| self.outcome(item, request)).collect();
         if self.mischief == Mischief::ExtraItem {
-            items.push(self.outcome(&request.body.items[0], request.body.purpose));
+            items.push(self.outcome(&request.body.items[0], request));
         }
         let receipt = self.receipt(request, decision, &items);
         let outcome = Outcome { decision, at: now(), items, receipt };
@@ -339,7 +398,8 @@ impl State {
         ReleaseAnswer::write(&outcome, digest, guest, &signer.key(), &identity).unwrap()
     }
 
-    fn outcome(&self, asked: &Item, purpose: Purpose) -> ItemOutcome {
+    fn outcome(&self, asked: &Item, request: &ReceivedRequest) -> ItemOutcome {
+        let purpose = request.body.purpose;
         let mut item = Item { version: Some(asked.version.unwrap_or(Version::FIRST)), ..asked.clone() };
         match self.mischief {
             Mischief::OtherItem => item.name = "other".parse().unwrap(),
@@ -350,6 +410,10 @@ impl State {
             let reason =
                 Reason { code: "snp-measurement".into(), found: found.clone(), hint: "boot the image that the policy names".into() };
             return ItemOutcome::Refused { item: asked.clone(), reasons: vec![reason] };
+        }
+        if let (Kind::Identity, Some(issuer)) = (asked.kind, &self.issuer) {
+            let forged = if let Mischief::Identity(forged) = self.mischief { Some(forged) } else { None };
+            return issuer::outcome(issuer, asked, &request.body, forged, &self.refused_audiences);
         }
         let Some(record) = self.records.get(asked.name.as_str()) else {
             let reason = Reason { code: "record-unknown".into(), found: "no such record".into(), hint: String::new() };
@@ -420,6 +484,7 @@ impl State {
     fn decided(&self, outcome: &ItemOutcome) -> Decided {
         let item = outcome.item();
         let refused = matches!(outcome, ItemOutcome::Refused { .. }) != (self.mischief == Mischief::OtherEntry(Field::Verdict));
+        let issued = if let ItemOutcome::Identified(identified) = outcome { issuer::issued(identified, self.mischief) } else { None };
         let statement = match outcome {
             ItemOutcome::Granted { .. } if self.mischief == Mischief::OtherEntry(Field::Statement) => Some(Digest::from([0; 32])),
             ItemOutcome::Granted { statement, .. } => Some(*statement),
@@ -433,6 +498,7 @@ impl State {
             policy: None,
             verdict: if refused { Verdict::Refused } else { Verdict::Permitted },
             reasons: Vec::new(),
+            issued,
         }
     }
 }
@@ -465,4 +531,9 @@ impl Source for Soft {
 
 pub fn credential(name: &str) -> Item {
     Item { kind: Kind::Credential, name: name.parse().unwrap(), version: None }
+}
+
+/// The identity that this policy gives.
+pub fn identity(policy: &str) -> Item {
+    Item { kind: Kind::Identity, name: policy.parse().unwrap(), version: None }
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use super::vectors::{files, write};
 use super::{content, publisher};
 use crate::error::DestinationError;
-use crate::folder::{OpenFolder, SealFolder, inspect_folder, open_folder, seal_folder};
+use crate::folder::{OpenFolder, Opening, SealFolder, inspect_folder, open_folder, seal_folder};
 use crate::manifest::{ManifestError, Signer};
 use crate::path::PathError;
-use crate::{Advance, Backend, ChunkSize, Contents, MANIFEST_NAME, ModelKey, OpenError, Progress, SealError, Sealed, Silent};
+use crate::{Advance, Backend, ChunkSize, Contents, MANIFEST_NAME, ModelKey, OpenError, Progress, SealError, Sealed, Silent, Workers};
 use protocol::dsse::DocumentError;
 use protocol::limits;
 
@@ -50,6 +50,7 @@ impl Room {
             version: protocol::ids::Version::FIRST,
             chunk_size: ChunkSize::SMALLEST,
             backend: Backend::AwsLc,
+            workers: Workers::one(),
         };
         seal_folder(&order, &publisher(), progress)
     }
@@ -57,7 +58,7 @@ impl Room {
     fn open_to(&self, sealed: Sealed, destination: &Path, progress: &mut dyn Progress) -> Result<Contents, OpenError> {
         let (publishers, released) = ([*publisher().public()], sealed.document.digest());
         let order = OpenFolder { sealed: &self.at("sealed"), publishers: &publishers, released: &released, backend: Backend::AwsLc };
-        open_folder(order, sealed.key, destination, progress)
+        open_folder(order, sealed.key, Opening { workers: Workers::one(), ..Opening::to(destination) }, progress)
     }
 
     fn open(&self, sealed: Sealed) -> Result<Contents, OpenError> {

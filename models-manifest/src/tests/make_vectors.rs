@@ -11,10 +11,11 @@ use super::{Counter, content, forge, publisher, stranger};
 use crate::cipher::ChunkCipher;
 use crate::folder::{SealFolder, seal_folder_in};
 use crate::geometry::{ChunkPosition, Finality};
-use crate::manifest::{FileBody, ManifestBody};
+use crate::manifest::{FileBody, ManifestBody, SignatureBody, TensorsBody};
 use crate::seal::Sealed;
+use crate::signature::SignerId;
 use crate::tree::{Entry, TableBuilder};
-use crate::{Backend, ChunkSize, MANIFEST_NAME, Sealing, Silent};
+use crate::{Backend, ChunkSize, MANIFEST_NAME, Sealing, Silent, Workers};
 
 const C: usize = 65_536;
 const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "trust_remote_code": false, "vocab_size": 128}"#;
@@ -39,6 +40,7 @@ impl Base {
             version: Version::try_from(seed).unwrap(),
             chunk_size: ChunkSize::SMALLEST,
             backend: Backend::Portable,
+            workers: Workers::default(),
         };
         let sealing = Sealing::begin_with(order.chunk_size, order.backend, Counter::new(seed)).unwrap();
         let sealed = seal_folder_in(sealing, &order, &publisher(), &mut Silent).unwrap();
@@ -350,6 +352,36 @@ fn key_holder(genuine: &Base) {
     );
 }
 
+/// What a manifest of format 2 says beyond what opens the model.
+fn described(genuine: &Base) {
+    let index = genuine.sealed.contents.find(MODEL).unwrap();
+    let describe = |body: &mut ManifestBody| {
+        body.format = 2;
+        body.files[index].tensors = Some(TensorsBody { parameters: 65_536, dtypes: vec![("BF16".to_owned(), 3), ("F32".to_owned(), 1)] });
+        body.model_signature = Some(SignatureBody { path: "config.json".to_owned(), key: SignerId::from_bytes([7; 32]) });
+    };
+    let mut body = genuine.body();
+    describe(&mut body);
+    let document = SignedDocument::sign(&body, &publisher()).unwrap();
+    let (edits, publishers) = (vec![put(MANIFEST_NAME, &document)], vec![*publisher().public()]);
+    let about = "a manifest that says what was found in the files when they were sealed";
+    genuine.given("described", about, edits, genuine.opened(), *genuine.sealed.key.as_bytes(), publishers, document.digest());
+    let refused = |name, about, error, change: &dyn Fn(&mut ManifestBody)| {
+        genuine.body_with(name, about, error, |body| {
+            describe(body);
+            change(body);
+        });
+    };
+    refused("manifest-members-of-a-later-format", "members of format 2 under format 1", "manifest-members", &|body| body.format = 1);
+    genuine.body_with("manifest-without-its-members", "format 2 without a member of it", "manifest-members", |body| body.format = 2);
+    refused("manifest-unknown-dtype", "a kind of elements that there is not", "manifest-tensors", &|body| {
+        body.files[index].tensors = Some(TensorsBody { parameters: 1, dtypes: vec![("BF17".to_owned(), 1)] });
+    });
+    refused("manifest-signature-of-another-file", "the model's signature is no file of it", "manifest-signature-file", &|body| {
+        body.model_signature = Some(SignatureBody { path: "absent.sig".to_owned(), key: SignerId::from_bytes([7; 32]) });
+    });
+}
+
 /// What a publisher's broken tool can do: everything is signed, and the bytes are not what the format says.
 fn publisher_faults() {
     for (seed, name, about, position) in [
@@ -443,7 +475,8 @@ fn documents(genuine: &Base) {
         "manifest-type",
     );
     genuine
-        .body_with("manifest-of-another-format", "a version of the format that does not exist", "manifest-format", |body| body.format = 2);
+        .body_with("manifest-of-another-format", "a version of the format that does not exist", "manifest-format", |body| body.format = 3);
+    described(genuine);
     genuine.body_with("commitment-to-another-key", "a manifest that commits to another key", "wrong-key", |body| {
         body.key_commitment = crate::keys::KeyCommitment::from_bytes([7; 32]);
     });

@@ -9,13 +9,20 @@ use zeroize::Zeroizing;
 use crate::seal::Entropy;
 use crate::source::RangeSink;
 
+mod caches;
+mod content;
+mod described;
 mod folders;
 mod forge;
 mod make_vectors;
+mod models;
+mod resumed;
 mod round_trips;
+mod signatures;
 mod storage;
 mod vectors;
 mod worked_example;
+mod workers;
 
 /// The publisher whom the tests trust.
 fn publisher() -> SigningKey {

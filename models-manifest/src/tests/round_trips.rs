@@ -6,16 +6,17 @@ use std::thread;
 
 use super::vectors::{files, write};
 use super::{content, publisher};
-use crate::folder::{OpenFolder, SealFolder, open_folder, seal_folder, unlock_folder};
-use crate::{Backend, ChunkSize, Reader, Sealed, Silent};
+use crate::folder::{OpenFolder, Opening, SealFolder, open_folder, seal_folder, unlock_folder};
+use crate::{Backend, ChunkSize, Reader, Sealed, Silent, Workers};
 
 const C: usize = 65_536;
 
 fn seal(source: &Path, destination: &Path, backend: Backend) -> Sealed {
     let name = "acme/tiny".parse().unwrap();
     let version = protocol::ids::Version::FIRST;
-    seal_folder(&SealFolder { source, destination, name, version, chunk_size: ChunkSize::SMALLEST, backend }, &publisher(), &mut Silent)
-        .unwrap()
+    let workers = Workers::default();
+    let order = SealFolder { source, destination, name, version, chunk_size: ChunkSize::SMALLEST, backend, workers };
+    seal_folder(&order, &publisher(), &mut Silent).unwrap()
 }
 
 fn backend() -> impl Strategy<Value = Backend> {
@@ -40,7 +41,7 @@ proptest! {
         let sealed = seal(&at("source"), &at("sealed"), sealer);
         let (publishers, released) = ([*publisher().public()], sealed.document.digest());
         let order = OpenFolder { sealed: &at("sealed"), publishers: &publishers, released: &released, backend: opener };
-        let contents = open_folder(order, sealed.key, &at("opened"), &mut Silent).unwrap();
+        let contents = open_folder(order, sealed.key, Opening::to(&at("opened")), &mut Silent).unwrap();
         prop_assert_eq!(files(&at("opened")), files(&at("source")));
         prop_assert_eq!(contents, sealed.contents);
     }

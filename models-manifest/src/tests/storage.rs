@@ -32,6 +32,7 @@ struct Store {
     lengths: BTreeMap<String, u64>,
     tamper: Tamper,
     reads: Mutex<Vec<usize>>,
+    forgotten: Mutex<Vec<String>>,
 }
 
 impl RangeSource for Store {
@@ -50,6 +51,10 @@ impl RangeSource for Store {
         let range = bytes.get(offset as usize..offset as usize + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(range);
         (self.tamper)(number, path, offset, buffer)
+    }
+
+    fn forget(&self, path: &ModelPath) {
+        self.forgotten.lock().unwrap().push(path.to_string());
     }
 }
 
@@ -76,7 +81,7 @@ fn sealed(size: usize) -> (Sealed, Store) {
         files.insert(name.to_owned(), memory.0);
     }
     let sealed = sealing.finish("acme/tiny".parse().unwrap(), protocol::ids::Version::FIRST, entries, &publisher()).unwrap();
-    (sealed, Store { files, lengths: BTreeMap::new(), tamper: honest(), reads: Mutex::default() })
+    (sealed, Store { files, lengths: BTreeMap::new(), tamper: honest(), reads: Mutex::default(), forgotten: Mutex::default() })
 }
 
 fn unlock(sealed: Sealed, store: Store) -> SealedModel<Store> {
@@ -156,6 +161,29 @@ fn a_refused_chunk_gives_no_byte_to_the_reader() {
     assert!(matches!(reader.read_at("a.bin", C as u64 - 10, &mut buffer), Err(OpenError::ChunkHash { chunk: 1, .. })));
     assert_eq!(buffer[..10], content(5, C)[C - 10..]);
     assert_eq!(buffer[10..], [0xaa; 10]);
+}
+
+#[test]
+fn a_source_is_told_to_forget_what_did_not_hold_and_not_what_did_not_come() {
+    let told = |at: usize, failing: Option<ErrorKind>| {
+        let (sealed, mut store) = sealed(2 * C);
+        store.tamper = Box::new(move |_, path, offset, buffer| {
+            if path.as_str() == "a.bin" && offset == at as u64 {
+                buffer[0] ^= 1;
+                return failing.map_or(Ok(()), |kind| Err(kind.into()));
+            }
+            Ok(())
+        });
+        let reader = Reader::new(unlock(sealed, store));
+        assert_eq!(reader.read_at("b.bin", 0, &mut [0; 4]).unwrap(), 4);
+        let refused = reader.read_at("a.bin", C as u64, &mut [0; 4]).unwrap_err();
+        (refused.code(), std::mem::take(&mut *reader.model().source().forgotten.lock().unwrap()))
+    };
+    assert_eq!(told(C, None), ("chunk-hash", vec!["a.bin".to_owned()]));
+    assert_eq!(told(2 * C, None), ("tree-root", vec!["a.bin".to_owned()]));
+    assert_eq!(told(C, Some(ErrorKind::UnexpectedEof)), ("cut-short", vec!["a.bin".to_owned()]));
+    assert_eq!(told(C, Some(ErrorKind::TimedOut)), ("io", vec![]));
+    assert_eq!(told(C, Some(ErrorKind::NotFound)), ("file-missing", vec![]));
 }
 
 #[test]

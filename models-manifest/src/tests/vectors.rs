@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::Memory;
-use crate::folder::{OpenFolder, open_folder, unlock_folder};
+use crate::folder::{OpenFolder, Opening, open_folder, unlock_folder};
 use crate::open::ChunkBuffer;
 use crate::source::Meter;
-use crate::{Backend, ModelKey, OpenError, Reader, Silent};
+use crate::{Backend, ModelKey, OpenError, Reader, Silent, Workers};
 
 /// One vector: a sealed folder, what the storage did to it, what the opener is given, and how it ends.
 #[derive(Serialize, Deserialize)]
@@ -205,14 +205,20 @@ impl Vector {
         fs::create_dir(&root).unwrap();
         self.prepare(&root);
         let before = fs::read_dir(folder.path()).unwrap().count();
-        let opened = open_folder(self.order(&root, Backend::default()), self.key(), &folder.path().join("opened"), &mut Silent);
+        let open = |workers, name| {
+            let destination = folder.path().join(name);
+            open_folder(self.order(&root, Backend::default()), self.key(), Opening { workers, ..Opening::to(&destination) }, &mut Silent)
+        };
+        let many = Workers::new(4.try_into().unwrap());
+        let (opened, alone) = (open(many, "opened"), open(Workers::one(), "alone"));
         match &self.expect {
             Expect::Opened { files: expected } => {
-                opened.unwrap_or_else(|error| panic!("{name}: {error}"));
+                opened.and(alone).unwrap_or_else(|error| panic!("{name}: {error}"));
                 let hashes =
                     |files: BTreeMap<String, Vec<u8>>| files.into_iter().map(|(path, bytes)| (path, Plaintext::of(&bytes))).collect();
                 let opened: BTreeMap<_, _> = hashes(files(&folder.path().join("opened")));
                 assert_eq!(&opened, expected, "{name}");
+                assert_eq!(files(&folder.path().join("alone")), files(&folder.path().join("opened")), "{name}");
                 let read: BTreeMap<_, _> = hashes(self.read(&root).unwrap());
                 assert_eq!(&read, expected, "{name}");
                 for backend in [Backend::AwsLc, Backend::Portable] {
@@ -222,7 +228,8 @@ impl Vector {
                 }
             }
             Expect::Refused { error, emitted } => {
-                assert_eq!(opened.unwrap_err().code(), error, "{name}");
+                let (opened, alone) = (opened.unwrap_err(), alone.unwrap_err());
+                assert_eq!((opened.code(), opened.to_string()), (error.as_str(), alone.to_string()), "{name}");
                 assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "{name} leaves something behind");
                 assert_eq!(self.read(&root).unwrap_err().code(), error, "{name}");
                 for backend in [Backend::AwsLc, Backend::Portable] {

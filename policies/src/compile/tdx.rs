@@ -7,7 +7,7 @@ use crate::error::Reason;
 use crate::language::{self, EventList, EventRules, Number, Text, WordOrList};
 use crate::rules::{Event, EventRule, Register, RegisterValue, Tdx, TdxTcb};
 use crate::sets::List;
-use crate::values::{Fault, Zero, advisory, bytes, day, distinct, fault, list, named_sets, number, required, set_name, sets_of};
+use crate::values::{Fault, advisory, bytes, day, distinct, fault, list, named_sets, number, required, set_name, sets_of};
 
 /// XFAM bits 0 and 1, x87 and SSE: every TD has them (Intel TDX module ABI, "XFAM").
 pub(crate) const XFAM_BASE: u64 = 0x3;
@@ -127,7 +127,7 @@ fn register_value(value: &Spanned<language::Register>, key: &'static str) -> Res
             "not-checked" => Ok(RegisterValue::NotChecked),
             found => fault(at, Reason::Word { key, found: found.to_owned(), expected: "\"all-zero\", \"not-checked\" or named sets" }),
         },
-        language::Register::Sets(sets) => sets_of(sets, at, key, Zero::Value).map(RegisterValue::OneOf),
+        language::Register::Sets(sets) => sets_of(sets, at, key, bytes::<48>).map(RegisterValue::OneOf),
     }
 }
 

@@ -1,6 +1,8 @@
-//! The story that `cargo demo` tells, every sentence of which it checks.
+//! The stories that `cargo demo` tells, every sentence of which it checks: here a model's, in [`agent`] an agent's.
 
+pub mod agent;
 mod page;
+mod rates;
 mod refusals;
 
 use std::io::Write;
@@ -22,6 +24,7 @@ use crate::programs::{Programs, Server};
 use crate::recorder::Recorder;
 
 pub use page::{Page, Style, Tone, brief};
+pub use rates::Size;
 
 /// The socket of the genuine guest's evidence agent.
 const GENUINE: &str = "genuine.sock";
@@ -38,6 +41,8 @@ pub struct Wishes {
     pub model: Option<PathBuf>,
     /// Whether the folder of the demo stays.
     pub after: Afterwards,
+    /// How large a model shall be, beside the story's, that is sealed and opened against the clock.
+    pub size: Option<Size>,
 }
 
 /// What becomes of the demo's folder.
@@ -55,6 +60,8 @@ pub enum Afterwards {
 /// [`Failure`] where anything is not as the story says.
 pub fn tell<W: Write>(wishes: &Wishes, executable: &Path, interrupted: Arc<AtomicBool>, page: &mut Page<W>) -> Result<(), Failure> {
     let began = Instant::now();
+    // Before anything else: whoever has no room for it learns so at once.
+    let rates = wishes.size.map(|size| rates::room(size).map(|room| (size, room))).transpose()?;
     let place = std::env::temp_dir();
     let mut folder = tempfile::Builder::new().prefix("portcullis-demo-").tempdir_in(&place).map_err(Failure::io(&place))?;
     if wishes.after == Afterwards::Keep {
@@ -71,11 +78,14 @@ pub fn tell<W: Write>(wishes: &Wishes, executable: &Path, interrupted: Arc<Atomi
     story.seal()?;
     story.release()?;
     story.refusals()?;
+    if let Some((size, room)) = &rates {
+        story.rates(*size, room)?;
+    }
     story.audit()?;
     story.end()?;
     let seconds = began.elapsed().as_secs_f64();
     page.heading("\nEverything went as told.")?;
-    drop(folder);
+    drop((folder, rates));
     let left = match wishes.after {
         Afterwards::Remove => "every file is gone",
         Afterwards::Keep => "the opened model is gone",

@@ -82,9 +82,9 @@ pub fn write(folder: &Path, shape: &ModelShape) -> io::Result<Vec<ModelFile>> {
     files.push(write_file(folder, "tokenizer_config.json", &pretty(&json!({ "model_max_length": 8192 })))?);
     if shape.extras == Extras::Nested {
         files.push(write_file(folder, "original/params.json", b"{}\n")?);
-        files.push(write_file(folder, "original/deep/er/consolidated.00.bin", &noise(shape.seed, 100_000))?);
+        files.push(write_file(folder, "original/deep/er/consolidated.00.dat", &noise(shape.seed, 100_000))?);
         files.push(write_file(folder, "assets/empty.txt", b"")?);
-        files.push(write_file(folder, "assets/one.bin", b"1")?);
+        files.push(write_file(folder, "assets/one.dat", b"1")?);
         files.push(write_file(folder, "assets/read me.md", b"# A model\n")?);
         files.push(write_file(folder, "assets/\u{6a21}\u{578b}.txt", "\u{6a21}\u{578b}\n".as_bytes())?);
     }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use portcullis_tests::arguments;
 use portcullis_tests::installation::{Installation, MODEL};
@@ -14,6 +16,9 @@ use protocol::admin::{CheckVerdict, Ending};
 use serde_json::Value;
 use tempfile::TempDir;
 use testbed::model::{self, Extras, ModelFile, ModelShape};
+
+/// The one executable that is all programs.
+pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_portcullis-demo");
 
 /// The socket of the agent on [`Tee::genuine`].
 pub const GENUINE: &str = "genuine.sock";
@@ -49,7 +54,7 @@ impl World {
 
     fn made(tee: Tee, installation: impl FnOnce(Programs) -> Installation) -> Self {
         let folder = tempfile::Builder::new().prefix("portcullis-test-").tempdir().unwrap();
-        let programs = Programs::new(env!("CARGO_BIN_EXE_portcullis-demo"), folder.path());
+        let programs = Programs::new(EXECUTABLE, folder.path());
         let room = Room::find(64 << 20).unwrap();
         let installation = installation(programs);
         if room.kind() == Kind::Disk {
@@ -80,7 +85,7 @@ impl World {
         let mut files = model::write(&source, &ModelShape { seed, shard_bytes: 300_000, extras: Extras::Nested }).unwrap();
         // A sealed folder has no names outside ASCII.
         for file in files.extract_if(.., |file| !file.path.is_ascii()) {
-            std::fs::remove_file(source.join(file.path)).unwrap();
+            fs::remove_file(source.join(file.path)).unwrap();
         }
         self.installation.seal(&source, name, version, out).unwrap();
         self.installation.publish(&format!("{out}.record.json")).unwrap();
@@ -90,6 +95,22 @@ impl World {
     /// Rewrites `guest.toml` for the broker that runs now.
     pub fn follow_broker(&self) {
         self.installation.write_guest("guest.toml", plaintext(&self.room)).unwrap();
+    }
+
+    /// Lets every user into the folder, and to the evidence agent on the genuine machine.
+    pub fn open_to_all(&self) {
+        let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        open(self.installation.programs().folder(), 0o755);
+        open(&self.installation.path(GENUINE), 0o666);
+    }
+
+    /// The programs' executable, in the world's folder: another user may be kept out of where it was built.
+    pub fn executable(&self) -> PathBuf {
+        let path = self.installation.path("portcullis-demo");
+        if !path.exists() && fs::hard_link(EXECUTABLE, &path).is_err() {
+            fs::copy(EXECUTABLE, &path).unwrap();
+        }
+        path
     }
 
     /// Where a test writes plaintext.
@@ -125,6 +146,38 @@ impl World {
             }
             Ending::Rejected { code, .. } => panic!("rejected by {code}"),
         }
+    }
+}
+
+/// The user that a container's processes run as.
+pub const CONTAINER_USER: u32 = 10_001;
+
+/// What starts a program as a container's first process: a mount and a PID namespace of its own, another user, no capabilities,
+/// `no_new_privs`. `None`, and one line, where this machine has not what that takes.
+pub fn container() -> Option<Vec<String>> {
+    let user = CONTAINER_USER;
+    let words = format!(
+        "unshare --mount --propagation slave --pid --fork --kill-child=SIGKILL --mount-proc \
+         setpriv --reuid={user} --regid={user} --clear-groups --bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs"
+    );
+    let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    let tried = std::process::Command::new(&words[0]).args(&words[1..]).arg("true").output();
+    if tried.is_ok_and(|output| output.status.success()) {
+        return Some(words);
+    }
+    println!("skipped: no namespaces for a container here, so the program runs as the test does");
+    None
+}
+
+/// Whether this machine lets us mount; says so where it does not.
+pub fn can_mount() -> bool {
+    use guest_client::mount::place::{PlaceError, ready};
+    match ready(Path::new("/nonexistent")) {
+        Err(error @ (PlaceError::NoDevice { .. } | PlaceError::NotPermitted)) => {
+            println!("skipped: {error}");
+            false
+        }
+        _ => true,
     }
 }
 

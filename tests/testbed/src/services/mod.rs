@@ -1,5 +1,6 @@
 //! The vendors' services as real HTTP servers on loopback, serving what soft platforms have: AMD's key distribution service ([`Kds`]) and
-//! Intel's provisioning certification service or a caching service in its place ([`Pcs`]).
+//! Intel's provisioning certification service or a caching service in its place ([`Pcs`]); and a web server as a storage of sealed models
+//! ([`storage::Storage`]), which misbehaves request by request.
 //!
 //! What is served can be changed while they run, and so can how: [`Mood`]. Requests are counted by path.
 //!
@@ -15,6 +16,7 @@
 
 mod kds;
 mod pcs;
+pub mod storage;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

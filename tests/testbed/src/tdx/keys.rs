@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::der;
 
 /// The private key that belongs to these labels.
-pub(super) fn derived(labels: &[&[u8]]) -> SigningKey {
+pub(crate) fn derived(labels: &[&[u8]]) -> SigningKey {
     // A hash at or above the group's order is one in 2^32: the counter passes it by.
     (0u8..=u8::MAX)
         .find_map(|counter| {

@@ -55,6 +55,7 @@ pub use document::{Document, IsvLevel, Standing};
 pub use enclave::{ENCLAVE_REPORT_LENGTH, EnclaveReport, TD_QE_SIGNER};
 pub use event_log::{Ending, EventLog, EventRecord, SHA384, SpecId, event_type};
 pub use guest::{SoftTdEvidence, SoftTdGuest, TdShape};
+pub(crate) use keys::derived;
 pub use keys::{coordinates, key_identifier, public_key_info, sign, sign_der};
 pub use platform::{PckAuthority, Role, Root, SoftTdx, Validity};
 pub use qe_identity::QeIdentity;

@@ -6,19 +6,21 @@ pub fn chain(certificates: &[Vec<u8>]) -> String {
     certificates.iter().map(|der| format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", base64_lines(der))).collect()
 }
 
-/// Base64 in lines of 64 characters.
-fn base64_lines(bytes: &[u8]) -> String {
+/// Base64 in lines of 64 characters, each with its end.
+pub(crate) fn base64_lines(bytes: &[u8]) -> String {
+    bytes.chunks(48).map(|line| base64(line) + "\n").collect()
+}
+
+/// Base64 (RFC 4648, section 4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
-    for line in bytes.chunks(48) {
-        for group in line.chunks(3) {
-            let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-            for place in 0..4 {
-                let letter = if place > group.len() { '=' } else { char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]) };
-                text.push(letter);
-            }
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let letter = if place > group.len() { '=' } else { char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]) };
+            text.push(letter);
         }
-        text.push('\n');
     }
     text
 }

@@ -1,0 +1,191 @@
+//! A mount from its beginning to its end, in the process that serves it.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use models_manifest::{RangeSource, Reader, SealedModel};
+
+use super::chunks::{Ahead, Chunks, Limits};
+use super::events::{Event, Events, tell};
+use super::filesystem::ModelFolder;
+use super::order::COUNTERS;
+use super::place::{Place, PlaceError};
+use crate::signals;
+
+/// Server threads where nobody says how many: one a core, two at least, so that one reader's cipher does not hold up another's.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 16)
+}
+
+/// How a mount is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Threads that answer the kernel, 1 or more.
+    pub threads: usize,
+    /// What is held and done ahead.
+    pub limits: Limits,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { threads: threads(), limits: Limits::default() }
+    }
+}
+
+/// Why a mount ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was asked to, by a signal.
+    Asked,
+    /// Whoever started it is gone.
+    Orphaned,
+    /// Somebody unmounted it.
+    Unmounted,
+}
+
+/// Whether a mount server goes on when whoever started it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// It ends with it.
+    Needed,
+    /// It goes on.
+    Outlived,
+}
+
+/// The reasons to end that come from outside: signals now, more once it is served.
+pub struct Reasons {
+    sender: Sender<Ending>,
+    reasons: Receiver<Ending>,
+}
+
+impl Reasons {
+    /// Listens for `SIGTERM` and `SIGINT`. Whoever says that a mount is ready does this before: from then on it may be asked to end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen() -> io::Result<Self> {
+        let (sender, reasons) = mpsc::channel();
+        let signalled = sender.clone();
+        signals::on_each(move |_| match signalled.send(Ending::Asked) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        })?;
+        Ok(Self { sender, reasons })
+    }
+}
+
+/// A mounted model. Dropping it unmounts.
+pub struct Mounted<S: RangeSource + Send + Sync + 'static> {
+    session: BackgroundSession,
+    events: Arc<Events>,
+    place: Place,
+    _ahead: Ahead<S>,
+}
+
+/// Mounts `model` at `place`: when this returns, the folder is there. Nothing of the model's files was read for that.
+///
+/// # Errors
+/// [`PlaceError::Mount`].
+pub fn mount<S: RangeSource + Send + Sync + 'static>(
+    model: SealedModel<S>,
+    place: Place,
+    tuning: Tuning,
+) -> Result<Mounted<S>, PlaceError> {
+    let contents = model.contents();
+    let piece = contents.files().iter().map(|file| file.geometry().chunk_size().bytes()).max().unwrap_or_default();
+    let events = Arc::new(Events::of(format!("{}@{}", contents.name(), contents.version().number())));
+    let chunks = Chunks::new(Reader::new(model), Arc::clone(&events), tuning.limits);
+    let ahead = chunks.walk_ahead();
+    let folder = ModelFolder::new(chunks, Arc::clone(&events));
+    let mut options = Config::default();
+    options.mount_options = vec![
+        MountOption::FSName("portcullis".to_owned()),
+        MountOption::RO,
+        MountOption::NoExec,
+        // The kernel checks the modes, which let everybody read: the engine may be another user than whoever mounts.
+        MountOption::DefaultPermissions,
+    ];
+    options.acl = SessionACL::All;
+    options.n_threads = Some(tuning.threads.max(1));
+    options.clone_fd = true;
+    let session =
+        fuser::spawn_mount(folder, place.path(), &options).map_err(|error| PlaceError::Mount { path: place.path().to_owned(), error })?;
+    read_ahead(place.path(), piece);
+    Ok(Mounted { session, events, place, _ahead: ahead })
+}
+
+/// The kernel reads 128 KiB ahead as it comes, and so asks for half a chunk at a time. Where this process may (root, with a writable
+/// `/sys`), it is told to ask for whole ones; where not, each chunk takes two questions, and nothing else changes.
+fn read_ahead(at: &Path, piece: u32) {
+    if let Ok(metadata) = std::fs::metadata(at) {
+        let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let kib = piece.clamp(256 << 10, 1 << 20) >> 10;
+        let _ = std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), kib.to_string());
+    }
+}
+
+impl<S: RangeSource + Send + Sync + 'static> Mounted<S> {
+    /// What it tells and counts.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// The mount point.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Serves until there is a reason to end; then takes the mount's name away, and goes on for those who have files of it open, but
+    /// no longer than `linger`. What is mapped then stays readable as far as the page cache has it.
+    pub fn serve(self, reasons: Reasons, orders: impl Read + Send + 'static, parent: Parent, linger: Duration) -> Ending {
+        let Reasons { sender, reasons } = reasons;
+        let Self { session, events, place, _ahead } = self;
+        watch_orders(orders, parent, Arc::clone(&events), sender.clone());
+        thread::spawn(move || {
+            // However the session ended, it is over.
+            let _ = session.join();
+            let _ = sender.send(Ending::Unmounted);
+        });
+        let ending = reasons.recv().unwrap_or(Ending::Unmounted);
+        if ending != Ending::Unmounted {
+            place.unmount();
+            wait_for_readers(&reasons, linger);
+        }
+        ending
+    }
+}
+
+/// Until the last file is closed, the time is over, or somebody asks once more.
+fn wait_for_readers(reasons: &Receiver<Ending>, linger: Duration) {
+    let until = std::time::Instant::now() + linger;
+    loop {
+        let rest = until.saturating_duration_since(std::time::Instant::now());
+        match reasons.recv_timeout(rest) {
+            Ok(Ending::Orphaned) => {}
+            Ok(Ending::Asked | Ending::Unmounted) | Err(_) => return,
+        }
+    }
+}
+
+/// Answers what is asked on standard input, and notices its end.
+fn watch_orders(orders: impl Read + Send + 'static, parent: Parent, events: Arc<Events>, reasons: Sender<Ending>) {
+    thread::spawn(move || {
+        for line in BufReader::new(orders).lines().map_while(Result::ok) {
+            if line == COUNTERS {
+                tell(&Event::Counters(events.counted()), &mut io::stdout().lock());
+            }
+        }
+        if parent == Parent::Needed {
+            let _ = reasons.send(Ending::Orphaned);
+        }
+    });
+}

@@ -1,0 +1,115 @@
+//! Models that must bear their maker's signature: verified before a byte of them is written.
+
+use std::path::PathBuf;
+
+use models_manifest::folder::SealFolder;
+use models_manifest::signature::ModelSigner;
+use models_manifest::{Backend, ChunkSize, ModelRules, Pickles, RequiredSignature, Silent, Workers, seal_model};
+use protocol::encoding::sha256;
+use protocol::ids::Version;
+use testbed::maker::{Maker, SIGNATURE};
+use testbed::model::ModelFile;
+
+use super::support::{PUBLISHER, Record};
+use super::{Guest, assert_exit, guest, list, text};
+use std::fs;
+use testbed::services::storage::Storage;
+
+const CONFIG: &str = "{\"hidden_size\": 8}";
+
+/// What a maker signs: `config.json` alone.
+fn files() -> [ModelFile; 1] {
+    [ModelFile { path: "config.json".to_owned(), size: CONFIG.len() as u64, sha256: *sha256(CONFIG.as_bytes()).as_bytes() }]
+}
+
+fn signer(maker: &Maker) -> ModelSigner {
+    maker.pem().parse().unwrap()
+}
+
+impl Guest {
+    /// Seals a model, under the maker's signature where there is one, and gives the broker its record.
+    fn signed_model(&self, maker: Option<&Maker>) -> PathBuf {
+        let (source, sealed) = (self.folder.path().join("model"), self.folder.path().join("sealed"));
+        let _ = fs::remove_dir_all(&sealed);
+        fs::create_dir_all(&source).unwrap();
+        fs::write(source.join("config.json"), CONFIG).unwrap();
+        let bundle = source.join(SIGNATURE);
+        let signer = maker.map(signer);
+        match maker {
+            Some(maker) => fs::write(&bundle, maker.sign(&files())).unwrap(),
+            None => drop(fs::remove_file(&bundle)),
+        }
+        let order = SealFolder {
+            source: &source,
+            destination: &sealed,
+            name: "llama".parse().unwrap(),
+            version: Version::FIRST,
+            chunk_size: ChunkSize::SMALLEST,
+            backend: Backend::AwsLc,
+            workers: Workers::one(),
+        };
+        let signature = signer.as_ref().map(|signer| RequiredSignature { signer, bundle: &bundle });
+        let made = seal_model(&order, &ModelRules { pickles: Pickles::Refused, signature }, &PUBLISHER.key(), &mut Silent).unwrap();
+        let record = Record { secret: made.key.as_bytes().to_vec(), publisher: PUBLISHER, manifest: Some(made.document.digest()) };
+        self.broker.state().records.insert("llama".into(), record);
+        sealed
+    }
+
+    fn requires(&self, maker: &Maker, contents: &str) {
+        let path = self.folder.path().join("guest.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let before = text.split("[[model-signers]]").next().unwrap();
+        let key = signer(maker).to_string();
+        let table = format!("[[model-signers]]\nmodel = \"llama\"\ncontents = \"{contents}\"\nkey = \"\"\"\n{key}\"\"\"\n");
+        fs::write(path, format!("{before}{table}")).unwrap();
+    }
+}
+
+#[test]
+fn a_model_is_opened_only_under_the_signature_that_the_configuration_requires() {
+    let guest = guest();
+    if !guest.has_memory() {
+        return;
+    }
+    let (maker, stranger) = (Maker::named("maker"), Maker::named("stranger"));
+    let to = guest.in_memory("model");
+    for contents in ["hashed", "publisher-vouches"] {
+        guest.requires(&maker, contents);
+        let output = guest.unseal(&guest.signed_model(None), &to, &[]);
+        assert_exit(&output, 5);
+        assert!(text(&output.stderr).contains("(model-signature-missing)"), "{}", text(&output.stderr));
+        let output = guest.unseal(&guest.signed_model(Some(&stranger)), &to, &[]);
+        assert_exit(&output, 5);
+        assert!(text(&output.stderr).contains("(model-signature-other-key)"), "{}", text(&output.stderr));
+        assert_eq!(list(guest.memory.path()), [""; 0], "nothing was written");
+        let output = guest.unseal(&guest.signed_model(Some(&maker)), &to, &["--json"]);
+        assert_exit(&output, 0);
+        assert!(text(&output.stdout).contains(&signer(&maker).id().to_string()));
+        assert_eq!(fs::read_to_string(to.join("config.json")).unwrap(), CONFIG);
+        fs::remove_dir_all(&to).unwrap();
+    }
+}
+
+#[test]
+fn a_model_is_mounted_from_a_web_server_only_under_the_signature_that_the_configuration_requires() {
+    if !super::can_mount() {
+        return;
+    }
+    let guest = guest();
+    let (maker, stranger) = (Maker::named("maker"), Maker::named("stranger"));
+    for contents in ["hashed", "publisher-vouches"] {
+        guest.requires(&maker, contents);
+        let mounts = |signer: Option<&Maker>| {
+            let server = Storage::start(&guest.signed_model(signer));
+            let mounted = guest.mounts(&server.url(), |at| assert_eq!(fs::read_to_string(at.join("config.json")).unwrap(), CONFIG));
+            (mounted, server.asked().iter().any(|asked| asked.path == "config.json"))
+        };
+        for (signer, code) in [(None, "model-signature-missing"), (Some(&stranger), "model-signature-other-key")] {
+            let (mounted, read) = mounts(signer);
+            let (exit, said) = mounted.unwrap_err();
+            assert!(exit == Some(5) && said.contains(&format!("({code})")), "{said}");
+            assert!(!read, "no file of the model was read");
+        }
+        mounts(Some(&maker)).0.unwrap();
+    }
+}
