@@ -3,6 +3,8 @@
 //!
 //! Goals: first touch and again at least 0.9 of the zeros; the first tensor in less than 100 ms.
 //!
+//! The CPU time is of this process, which serves and reads: over the time, it says how busy the cores were, and so what more work must cost.
+//!
 //! `MIB=2048` says how large the model is, `ROUNDS=5` how many rounds. The model and its sealed form lie in `/dev/shm`. Each round mounts
 //! anew, so that no page is cached; the file is read by one thread in pieces of 1 MiB, and read again.
 
@@ -36,26 +38,28 @@ fn main() {
     let (mib, rounds) = (number("MIB", 2048), number("ROUNDS", 5));
     println!("{}; {mib} MiB in /dev/shm, {rounds} rounds after one to warm up", process::machine());
     let bench = Bench::new(mib << 20);
-    let mut times: Vec<(&str, Vec<f64>)> = Vec::new();
+    let mut runs: Vec<(&str, Vec<Took>)> = Vec::new();
     for round in 0..=rounds {
-        for (name, time) in bench.round() {
-            match times.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, times)) if round > 0 => times.push(time.as_secs_f64()),
+        for (name, took) in bench.round() {
+            match runs.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, runs)) if round > 0 => runs.push(took),
                 Some(_) => {}
-                None => times.push((name, Vec::new())),
+                None => runs.push((name, Vec::new())),
             }
         }
     }
-    println!("\n| what | median s | GB/s | of the first touch of zeros |\n| --- | ---: | ---: | ---: |");
-    let zeros = times.iter().find(|(name, _)| *name == ZEROS_FIRST).map(|(_, times)| times.clone()).unwrap_or_default();
-    for (name, own) in times.iter().filter(|(name, _)| !name.starts_with(TENSOR)) {
-        let ratio = median(zeros.iter().zip(own).map(|(zeros, own)| zeros / own).collect());
-        let seconds = median(own.clone());
-        println!("| {name} | {seconds:.3} | {:.2} | {ratio:.2} |", bench.shard as f64 / seconds / 1e9);
+    let seconds = |runs: &[Took]| runs.iter().map(|took| took.time.as_secs_f64()).collect::<Vec<_>>();
+    println!("\n| what | median s | CPU s | GB/s | of the first touch of zeros |\n| --- | ---: | ---: | ---: | ---: |");
+    let zeros = runs.iter().find(|(name, _)| *name == ZEROS_FIRST).map(|(_, runs)| seconds(runs)).unwrap_or_default();
+    for (name, own) in runs.iter().filter(|(name, _)| !name.starts_with(TENSOR)) {
+        let ratio = median(zeros.iter().zip(seconds(own)).map(|(zeros, own)| zeros / own).collect());
+        let cpu = median(own.iter().map(|took| took.cpu.as_secs_f64()).collect());
+        let seconds = median(seconds(own));
+        println!("| {name} | {seconds:.3} | {cpu:.2} | {:.2} | {ratio:.2} |", bench.shard as f64 / seconds / 1e9);
     }
     println!("\n| what | median ms |\n| --- | ---: |");
-    for (name, own) in times.iter().filter(|(name, _)| name.starts_with(TENSOR)) {
-        println!("| {name} | {:.1} |", median(own.clone()) * 1e3);
+    for (name, own) in runs.iter().filter(|(name, _)| name.starts_with(TENSOR)) {
+        println!("| {name} | {:.1} |", median(seconds(own)) * 1e3);
     }
     println!("\npeak memory of this process, which serves and reads: {} MiB", process::peak_memory().expect("/proc") >> 20);
 }
@@ -109,7 +113,7 @@ impl Bench {
         mount(model.expect("our model"), place, Tuning::default()).expect("mounted")
     }
 
-    fn round(&self) -> Vec<(&'static str, Duration)> {
+    fn round(&self) -> Vec<(&'static str, Took)> {
         let mut times = Vec::new();
         let plain = self.path("plain").join(SHARDS[0]);
         times.push(("plaintext on tmpfs", timed(|| read_all(&plain, self.shard))));
@@ -162,10 +166,17 @@ impl Bench {
     }
 }
 
-fn timed(operation: impl FnOnce()) -> Duration {
-    let start = Instant::now();
+/// What an operation took.
+struct Took {
+    time: Duration,
+    cpu: Duration,
+}
+
+fn timed(operation: impl FnOnce()) -> Took {
+    let cpu = || process::cpu(std::process::id()).expect("/proc");
+    let (start, cpu_before) = (Instant::now(), cpu());
     operation();
-    start.elapsed()
+    Took { time: start.elapsed(), cpu: cpu() - cpu_before }
 }
 
 fn read_all(path: &Path, size: u64) {

@@ -10,6 +10,7 @@
 //! | [`checkpoints`] | the last checkpoint of the broker's log, kept |
 //! | [`destination`] | where plaintext may go |
 //! | [`capacity`] | whether it fits there |
+//! | [`huge_pages`] | asked for in the tmpfs that models are opened to |
 //! | [`identity`] | who a workload is: certificates and tokens, kept fresh and served to it |
 //! | [`isolation`] | namespaces of one's own without privilege, and an engine without capabilities |
 //! | [`mount`] | a sealed model as a folder, decrypted on first touch |
@@ -32,6 +33,7 @@ pub mod credentials;
 pub mod destination;
 pub mod evidence;
 pub mod exchange;
+pub mod huge_pages;
 pub mod identity;
 pub mod isolation;
 pub mod mount;

@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 
 use protocol::admin::Explanation;
 use protocol::keys::PublicKey;
-use testbed::snp::{Line, SoftPlatform};
 
 use crate::arguments;
 use crate::failure::Failure;
 use crate::machine::Tee;
 use crate::policy::{self, Draft};
 use crate::programs::{Ended, Part, Programs, Server};
-use crate::td;
 
 /// The name of the model that everything here is about.
 pub const MODEL: &str = "acme/tiny-llama";
@@ -24,7 +22,7 @@ pub struct Installation {
     programs: Programs,
     tee: Tee,
     broker: Option<Server>,
-    /// What lies in the collateral folder at first in place of [`td::collateral`].
+    /// What lies in the collateral folder at first in place of [`Tee::collateral`].
     intel: Option<Vec<(&'static str, Vec<u8>)>>,
 }
 
@@ -122,22 +120,12 @@ impl Installation {
     /// # Errors
     /// [`Failure`].
     pub fn init(&self) -> Result<Ended, Failure> {
-        let anchor = match self.tee {
-            Tee::Snp => {
-                let platform = SoftPlatform::new(Line::Milan);
-                self.write("ark.der", &platform.ark_der())?;
-                self.write("collateral/milan.crl", &platform.crl_der(&[]))?;
-                "Milan=ark.der"
-            }
-            Tee::Tdx => {
-                let platform = td::today();
-                self.write("intel-root.der", &platform.root_der())?;
-                for (name, bytes) in self.intel.clone().unwrap_or_else(|| td::collateral(&platform)) {
-                    self.write(&format!("collateral/{name}"), &bytes)?;
-                }
-                "Intel=intel-root.der"
-            }
-        };
+        let (name, anchor) = self.tee.anchor();
+        self.write("anchor.der", &anchor)?;
+        for (name, bytes) in self.intel.clone().unwrap_or_else(|| self.tee.collateral()) {
+            self.write(&format!("collateral/{name}"), &bytes)?;
+        }
+        let anchor = format!("{name}=anchor.der");
         let plan = arguments!["init", "--data", "broker", "--name", "acme", "--root-key", "root.key", "--test-anchor", anchor];
         self.programs.run(Part::Broker, plan)?.expect(0)
     }

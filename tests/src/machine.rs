@@ -36,6 +36,24 @@ impl Tee {
             Self::Tdx => Box::new(TdMachine::default()),
         }
     }
+
+    /// The root that soft machines of this kind are under: the name by which a broker knows it, and the certificate (DER).
+    #[must_use]
+    pub fn anchor(self) -> (&'static str, Vec<u8>) {
+        match self {
+            Self::Snp => ("Milan", SoftPlatform::new(Line::Milan).ark_der()),
+            Self::Tdx => ("Intel", td::today().root_der()),
+        }
+    }
+
+    /// What their vendor says of them today, as files of a collateral folder: their names and bytes.
+    #[must_use]
+    pub fn collateral(self) -> Vec<(&'static str, Vec<u8>)> {
+        match self {
+            Self::Snp => vec![("milan.crl", SoftPlatform::new(Line::Milan).crl_der(&[]))],
+            Self::Tdx => td::collateral(&td::today()),
+        }
+    }
 }
 
 /// A soft machine of either kind: what an evidence agent can be started on.

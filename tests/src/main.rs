@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
-use portcullis_tests::demo::{Afterwards, Page, Size, Wishes, agent, tell};
+use portcullis_tests::demo::{Afterwards, Page, Size, Wishes, agent, machine, tell};
 use portcullis_tests::failure::Failure;
 use portcullis_tests::machine::Tee;
 use portcullis_tests::programs::dispatch;
+use protocol::ids::{BadId, Role};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Which story is told.
@@ -21,9 +22,12 @@ enum Told {
     Model,
     /// An agent gets a name and an API key, uses a tool, and loses both
     Agent,
+    /// None: a soft machine that serves evidence until Ctrl-C, to try things on without a confidential VM
+    Machine,
 }
 
-/// Seals a model, releases its key to a machine that proves what it is, and shows who does not get it; or tells the story of an agent.
+/// Seals a model, releases its key to a machine that proves what it is, and shows who does not get it; or tells the story of an agent; or
+/// is a machine to try things on.
 #[derive(Parser)]
 #[command(name = "cargo demo --", after_help = "Exit codes: 0 everything went as told, 1 something did not, 2 wrong use, 130 interrupted.")]
 struct Arguments {
@@ -42,6 +46,30 @@ struct Arguments {
     /// Also seal and open a model of this size (500M, 4G), and show how fast that is beside cp; takes three times as much memory
     #[arg(long, value_name = "SIZE")]
     size: Option<Size>,
+    /// The folder in which the machine serves evidence, and writes what a broker needs to believe it
+    #[arg(long, value_name = "DIR")]
+    at: Option<PathBuf>,
+    /// For which workload in it the machine's evidence speaks; without one, for the whole VM
+    #[arg(long, value_name = "NAME", requires = "at", value_parser = workload)]
+    workload: Option<Role>,
+}
+
+fn workload(name: &str) -> Result<Role, String> {
+    name.parse().map(Role::Workload).map_err(|error: BadId| error.to_string())
+}
+
+impl Arguments {
+    /// What belongs to another story than the one that is asked for.
+    fn out_of_place(&self) -> Option<&'static str> {
+        let of_a_model = self.model.is_some() || self.size.is_some();
+        match self.story {
+            Told::Model | Told::Agent if self.at.is_some() => Some("--at belongs to a machine"),
+            Told::Agent | Told::Machine if of_a_model => Some("--model and --size belong to the story of a model"),
+            Told::Machine if self.keep => Some("--keep belongs to the stories: a machine's folder always stays"),
+            Told::Machine if self.at.is_none() => Some("a machine needs --at DIR"),
+            _ => None,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -50,8 +78,7 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::parse_from(given);
-    if arguments.story == Told::Agent && (arguments.model.is_some() || arguments.size.is_some()) {
-        let message = "--model and --size belong to the story of a model";
+    if let Some(message) = arguments.out_of_place() {
         Arguments::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
     }
     let after = if arguments.keep { Afterwards::Keep } else { Afterwards::Remove };
@@ -62,6 +89,10 @@ fn main() -> ExitCode {
         match arguments.story {
             Told::Model => tell(&wishes, &executable, interrupted, &mut Page::stdout()),
             Told::Agent => agent::tell(&wishes, &executable, interrupted, &mut Page::stdout()),
+            Told::Machine => {
+                let (role, at) = (arguments.workload.unwrap_or(Role::WholeVm), arguments.at.unwrap_or_default());
+                machine::serve(arguments.tee, role, &at, &executable, interrupted, &mut Page::stdout())
+            }
         }
     });
     match told {

@@ -136,9 +136,52 @@ fn the_demo_says_what_it_takes_and_refuses_what_it_does_not() {
     assert!(help.contains("--model") && help.contains("--keep") && help.contains("--tee") && help.contains("[default: snp]"), "{help}");
     assert_eq!(run("--no-such-flag").status.code(), Some(2));
     assert_eq!(Command::new(DEMO).args(["--tee", "sgx"]).output().unwrap().status.code(), Some(2));
+    for wrong in [
+        &["machine"][..],
+        &["machine", "--at", "soft", "--keep"],
+        &["machine", "--at", "soft", "--size", "1G"],
+        &["agent", "--at", "soft"],
+        &["--workload", "vllm"],
+        &["machine", "--at", "soft", "--workload", "../vllm"],
+    ] {
+        let ended = Command::new(DEMO).args(wrong).output().unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{wrong:?}");
+    }
     let missing = Command::new(DEMO).args(["--model", "no-such-folder"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8(missing.stderr).unwrap().contains("no-such-folder"));
+}
+
+#[test]
+fn a_machine_serves_evidence_until_it_is_interrupted() {
+    for (kind, root, policy) in [("snp", "Milan=", "[snp.measurements]"), ("tdx", "Intel=", "[tdx.measurements]")] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("machine");
+        let mut command = Command::new(DEMO);
+        command.args(["machine", "--tee", kind, "--workload", "vllm", "--at"]).arg(&at).stdout(Stdio::piped());
+        let mut machine = command.spawn().unwrap();
+        let mut lines = BufReader::new(machine.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.by_ref().any(|line| line.contains(root)));
+        assert!(lines.by_ref().any(|line| line.contains("evidence = ")));
+        let evidence = Command::new(DEMO)
+            .args([
+                "--as",
+                "portcullis-guest",
+                "evidence",
+                "--unpinned",
+                "--evidence",
+                &format!("agent:{}", at.join("agent.sock").display()),
+            ])
+            .arg("--report")
+            .arg(folder.path().join("evidence"))
+            .output()
+            .unwrap();
+        assert!(evidence.status.success(), "{}", String::from_utf8_lossy(&evidence.stderr));
+        let text = fs::read_to_string(at.join("policy.toml")).unwrap();
+        assert!(text.contains(policy) && text.contains("role = \"workload:vllm\""), "{text}");
+        kill_process(Pid::from_child(&machine), Signal::INT).unwrap();
+        assert_eq!((machine.wait().unwrap().code(), at.join("agent.sock").exists()), (Some(0), false));
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub mod version;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -73,6 +73,7 @@ use crate::credentials::{Credentials, StartError};
 use crate::destination::DestinationError;
 use crate::evidence::EvidenceError;
 use crate::exchange::Terms;
+use crate::huge_pages::{self, HugePages};
 use crate::identity::config::WantedIdentity;
 use crate::identity::files::{Closer, TokenFiles};
 use crate::identity::keeper::{Kept, Plan};
@@ -167,6 +168,7 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
     };
     let unusable = |error| SidecarError::Models { path: sidecar.models.clone(), error };
     let notes = Notes::claim(&sidecar.models).map_err(unusable)?;
+    ask_for_huge_pages(&sidecar.models);
     let socket = sidecar.socket.as_deref().map(|path| bind(path, sidecar.socket_mode)).transpose()?;
     let address = sidecar.probes;
     let probes = TcpListener::bind(address).map_err(|error| SidecarError::Probes { address, error })?;
@@ -225,6 +227,20 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
     let _ = orders.send(Order::Stop);
     let _ = keeping.join();
     ended
+}
+
+/// Models open faster onto huge pages: whoever may have them is given them, whoever may not learns what would help.
+fn ask_for_huge_pages(models: &Path) {
+    match huge_pages::ask(models) {
+        Ok(HugePages::There | HugePages::NoTmpfs) => {}
+        Ok(HugePages::Given) => tracing::info!("the folder of models has huge pages now (huge=within_size)"),
+        Ok(HugePages::Shared | HugePages::Refused(_)) => {
+            tracing::info!(
+                "models would open faster onto huge pages: the tmpfs of the folder of models can be mounted with huge=within_size"
+            );
+        }
+        Err(error) => tracing::warn!(%error, "cannot tell whether the folder of models has huge pages"),
+    }
 }
 
 /// A socket of the Workload API, who may ask it, and what it tells.

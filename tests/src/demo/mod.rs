@@ -1,6 +1,8 @@
-//! The stories that `cargo demo` tells, every sentence of which it checks: here a model's, in [`agent`] an agent's.
+//! The stories that `cargo demo` tells, every sentence of which it checks: here a model's, in [`agent`] an agent's. [`machine`] is none: a
+//! machine to try things on.
 
 pub mod agent;
+pub mod machine;
 mod page;
 mod rates;
 mod refusals;

@@ -147,3 +147,33 @@ fn pages_of_a_mounted_model_are_charged_to_whoever_reads_them_first() {
     // Version 1 counts in batches.
     assert!(charged.1 >= size - 8 * MIB, "{charged:?}");
 }
+
+#[test]
+fn a_sidecar_asks_for_huge_pages_where_it_may_and_says_so_where_it_may_not() {
+    if !can_contain() {
+        return;
+    }
+    let world = World::with_model();
+    world.open_to_all();
+    let models = world.installation.path("models");
+    let pod =
+        format!("models = \"{}\"\nprobes = \"127.0.0.1:0\"\n\n[[model]]\nname = \"{MODEL}\"\nsealed = \"sealed\"\n", models.display());
+    world.installation.write("pod.toml", pod.as_bytes()).unwrap();
+    let mut words = vec!["sh", "-c"];
+    let script = format!(
+        "\"$@\" & until [ -e {0}/{MODEL}@current/config.json ]; do sleep 0.02; done; grep ' {0} ' /proc/self/mountinfo; kill $!; wait",
+        models.display()
+    );
+    words.extend([script.as_str(), "pod"]);
+    let sidecar = guest(&world, &format!("sidecar --config guest.toml --evidence agent:{GENUINE} --pod pod.toml"));
+    words.extend(sidecar.iter().map(String::as_str));
+    let run = |privilege, options| {
+        let ended = Container::new(privilege, Propagation::Private).with_tmpfs(&models, options).run(&world, &words);
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+        let said = ["has huge pages now", "would open faster"].map(|part| ended.stderr.contains(part));
+        (ended.stdout.contains("huge=within_size"), said)
+    };
+    assert_eq!(run(Privilege::All, ""), (true, [true, false]));
+    assert_eq!(run(Privilege::None, ""), (false, [false, true]));
+    assert_eq!(run(Privilege::None, ",huge=within_size"), (true, [false, false]), "there is nothing to ask for");
+}
