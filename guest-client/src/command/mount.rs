@@ -88,7 +88,7 @@ pub(super) fn order(config: &Config, sealed: &SealedLocation, grant: Grant) -> i
 /// model, its signature is verified first: the server then serves what leads to the same roots, or nothing.
 pub(super) fn start(plan: &Plan, order: &Order, signer: Option<&RequiredModelSigner>) -> Result<MountServer, Failure> {
     if let Some(required) = signer {
-        storage::check_signer(order, required, &mut Silent)?;
+        storage::check_signer(order, required, drop, &mut Silent)?;
     }
     Ok(MountServer::start(plan, order)?)
 }
