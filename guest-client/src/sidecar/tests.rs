@@ -8,18 +8,25 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use models_manifest::{Backend, ChunkSize, ModelKey, SealFolder, Silent, Workers, seal_folder};
+use models_manifest::signature::ModelSigner;
+use models_manifest::{
+    Backend, ChunkSize, MANIFEST_NAME, ModelKey, ModelRules, Pickles, RequiredSignature, SealFolder, Silent, Workers, seal_model,
+};
 use protocol::documents::Kind;
+use protocol::encoding::sha256;
 use protocol::ids::{DecisionId, Digest, Name, Version};
 use protocol::keys::SigningKey;
 use protocol::log::Receipt;
 use protocol::messages::{Item, ItemOutcome, Outcome, Problem, Reason};
 use protocol::time::UnixTime;
 use tempfile::TempDir;
+use testbed::maker::{Maker, SIGNATURE};
+use testbed::model::ModelFile;
+use testbed::services::storage::{Storage as Web, Trick};
 use zeroize::Zeroizing;
 
 use super::catalog::{Catalog, Phase};
-use super::config::{SidecarConfig, Wanted};
+use super::config::{SidecarConfig, Wanted, Way};
 use super::holding::{GRACE, OpeningId, Released};
 use super::hook::Hook;
 use super::keeper::{Keeping, Order, Refused};
@@ -28,8 +35,9 @@ use super::notes::Notes;
 use super::place;
 use super::version::{OpenFailed, OpenVersion};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, RequiredModelSigner, SignedContents};
 use crate::exchange::ExchangeError;
+use crate::mount::supervised::ServerError;
 
 const MODEL: &str = "acme/llama";
 const REMOVE: &str = "on-expiry = \"remove\"\non-denial = \"at-once\"\n";
@@ -67,7 +75,7 @@ impl Rig {
     fn new(lines: &str) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let publisher = SigningKey::generate().unwrap();
-        let sealed = [1, 2].map(|number| seal(&folder, number, &publisher)).into();
+        let sealed = [1, 2].map(|number| seal(&folder, number, &publisher, None)).into();
         let (models, text) = (folder.path().join("models"), folder.path().display());
         let text = format!("models = \"{text}/models\"\n{lines}[[model]]\nname = \"{MODEL}\"\nsealed = \"{text}/sealed-{{version}}\"\n");
         let (keeping, catalog) = keeper_of(&models, &text);
@@ -93,6 +101,18 @@ impl Rig {
     fn add_again(&mut self) {
         let sealed = format!("{}/sealed-{{version}}", self.folder.path().display());
         self.keeping.add(Wanted { sealed, ..wanted(MODEL, None) }).unwrap();
+    }
+
+    /// Version 3, which its maker has signed and must have, to be mounted from a web server.
+    fn signed(&mut self) -> Web {
+        let maker = Maker::named("maker");
+        self.sealed.push(seal(&self.folder, 3, &self.publisher, Some(&maker)));
+        let key = maker.pem().parse().unwrap();
+        self.keeping.guest.model_signers.push(RequiredModelSigner { model: name(), key, contents: SignedContents::Hashed });
+        let web = Web::start(&self.folder.path().join("sealed-3"));
+        let wanted = &mut self.keeping.models.get_mut(&name()).unwrap().wanted;
+        (wanted.sealed, wanted.way) = (web.url(), Some(Way::Mount));
+        web
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -178,16 +198,28 @@ fn keeper_of(models: &Path, text: &str) -> (Keeping, Arc<Catalog>) {
     (Keeping::new(Config::parse(&guest).unwrap(), sidecar, notes, Arc::clone(&catalog), orders, hook), catalog)
 }
 
-fn seal(folder: &TempDir, number: u64, publisher: &SigningKey) -> Sealed {
+/// Seals a version, under its maker's signature where there is one.
+fn seal(folder: &TempDir, number: u64, publisher: &SigningKey, maker: Option<&Maker>) -> Sealed {
     let (source, destination) = (folder.path().join(format!("plain-{number}")), folder.path().join(format!("sealed-{number}")));
     fs::create_dir(&source).unwrap();
-    fs::write(source.join("config.json"), number.to_string()).unwrap();
-    fs::write(source.join("weights"), vec![7; 100_000]).unwrap();
+    let files = [("config.json", number.to_string().into_bytes()), ("weights", vec![7; 100_000])];
+    files.iter().for_each(|(path, bytes)| fs::write(source.join(path), bytes).unwrap());
+    let signer: Option<ModelSigner> = maker.map(|maker| maker.pem().parse().unwrap());
+    let bundle = source.join(SIGNATURE);
+    if let Some(maker) = maker {
+        let signed = files.map(|(path, bytes)| ModelFile {
+            path: path.to_owned(),
+            size: u64::try_from(bytes.len()).unwrap(),
+            sha256: *sha256(&bytes).as_bytes(),
+        });
+        fs::write(&bundle, maker.sign(&signed)).unwrap();
+    }
+    let signature = signer.as_ref().map(|signer| RequiredSignature { signer, bundle: &bundle });
     let (chunk_size, workers) = (ChunkSize::try_from(65_536).unwrap(), Workers::default());
     let (source, destination) = (source.as_path(), destination.as_path());
     let order =
         SealFolder { source, destination, name: name(), version: numbered(number), chunk_size, backend: Backend::default(), workers };
-    let sealed = seal_folder(&order, publisher, &mut Silent).unwrap();
+    let sealed = seal_model(&order, &ModelRules { pickles: Pickles::Allowed, signature }, publisher, &mut Silent).unwrap();
     Sealed { key: sealed.key, manifest: sealed.document.digest() }
 }
 
@@ -543,4 +575,37 @@ fn an_opening_that_waits_for_its_storage_ends_when_it_is_told_to() {
     rig.keeping.put_all_away();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(fs::read_dir(rig.models.join("acme")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_check_of_a_models_signer_that_waits_for_its_storage_ends_when_it_is_told_to() {
+    let stalls = |before: Vec<Trick>| before.into_iter().chain(vec![Trick::StallsAfter(10); 9]);
+    // The manifest for what it says, and once more for the check; then the signature; then what it signs.
+    for (path, before) in [(MANIFEST_NAME, vec![Trick::Well]), (SIGNATURE, vec![]), ("weights", vec![])] {
+        let mut rig = Rig::new("");
+        let web = rig.signed();
+        let stalled = before.len() + 1;
+        web.next(path, stalls(before));
+        rig.begin(3);
+        until(|| web.asked().iter().filter(|asked| asked.path == path).count() == stalled);
+        let began = Instant::now();
+        rig.keeping.put_all_away();
+        assert!(began.elapsed() < Duration::from_secs(30), "{path}: {:?}", began.elapsed());
+        assert_eq!(fs::read_dir(rig.models.join("acme")).unwrap().count(), 0, "{path}");
+    }
+    // The near miss: the storage gives all of it, and what fails is what comes next, since this program is no mount server.
+    let mut rig = Rig::new("");
+    let _web = rig.signed();
+    rig.begin(3);
+    let (_, opened) = rig.heard();
+    let Err(error) = *opened else { panic!("a test serves no mount") };
+    assert!(matches!(error, OpenFailed::Server(ServerError::NotReady { .. })), "{error}");
+}
+
+fn until(holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < until, "it does not come to that");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
