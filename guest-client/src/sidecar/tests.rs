@@ -1,11 +1,13 @@
 //! What the keeper does with what it is told, on real folders and real openings; only the broker's words are the test's own.
 
 use std::fs::{self, File};
+use std::future::pending;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::time::{Duration, Instant};
 
 use models_manifest::signature::ModelSigner;
@@ -23,21 +25,24 @@ use tempfile::TempDir;
 use testbed::maker::{Maker, SIGNATURE};
 use testbed::model::ModelFile;
 use testbed::services::storage::{Storage as Web, Trick};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::catalog::{Catalog, Phase};
 use super::config::{SidecarConfig, Wanted, Way};
-use super::holding::{GRACE, OpeningId, Released};
+use super::holding::{GRACE, OpeningId, Released, Report};
 use super::hook::Hook;
-use super::keeper::{Keeping, Order, Refused};
+use super::keeper::{Keeping, Order, Refused, Thread};
 use super::lease::Lease;
 use super::notes::Notes;
 use super::place;
 use super::version::{OpenFailed, OpenVersion};
+use super::{SidecarError, until_asked};
 use crate::clock;
 use crate::config::{Config, RequiredModelSigner, SignedContents};
 use crate::exchange::ExchangeError;
 use crate::mount::supervised::ServerError;
+use crate::signals::Asked;
 
 const MODEL: &str = "acme/llama";
 const REMOVE: &str = "on-expiry = \"remove\"\non-denial = \"at-once\"\n";
@@ -498,9 +503,18 @@ fn what_an_opening_does_that_nobody_foresaw_is_a_failure_like_any_other() {
     rig.begin(1);
     let (id, opened) = rig.heard();
     drop(opened);
-    rig.keeping.take(Order::Opened(id, Box::new(Err(OpenFailed::BrokeOff))));
+    let orders = rig.keeping.orders.clone();
+    let flawed = std::thread::spawn(move || Report::of(orders, id, || panic!("a flaw of the test's own")));
+    assert!(flawed.join().is_err());
+    let (heard, opened) = rig.heard();
+    assert!(heard == id && matches!(*opened, Err(OpenFailed::BrokeOff)));
+    rig.keeping.take(Order::Opened(id, opened));
     assert!(rig.keeping.openings.is_empty() && rig.keeping.models[&name()].opening.is_none());
     assert!(rig.keeping.models[&name()].not_before.is_some());
+    // The near miss: one that ends says itself how.
+    Report::of(rig.keeping.orders.clone(), id, || Err(OpenFailed::Occupied));
+    let (heard, opened) = rig.heard();
+    assert!(heard == id && matches!(*opened, Err(OpenFailed::Occupied)));
 }
 
 #[test]
@@ -560,6 +574,74 @@ fn bases_do_not_stand_on_their_adapters() {
     assert_eq!(rig.keeping.add(wanted(MODEL, Some("acme/formal"))), cycle(MODEL, "acme/formal"));
     assert_eq!(rig.keeping.add(wanted("acme/tone", Some("acme/tone"))), cycle("acme/tone", "acme/tone"));
     rig.keeping.add(wanted("acme/formal", Some(MODEL))).unwrap();
+}
+
+#[test]
+fn a_keeper_that_breaks_off_is_noticed_and_leaves_what_a_later_life_takes_in() {
+    let mut rig = Rig::new(REMOVE);
+    rig.open(1);
+    let (path, lines) = (rig.path(1), format!("models = \"{}\"\n{REMOVE}{}", rig.models.display(), rig.model()));
+    let Rig { keeping, models, folder: _folder, .. } = rig;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let orders = keeping.orders.clone();
+    let mut thread = Thread::start(move || keeping.run(|_| panic!("a flaw of the test's own"))).unwrap();
+    let noticed = async { tokio::time::timeout(Duration::from_secs(30), until_asked(pending(), &mut thread)).await };
+    assert!(matches!(runtime.block_on(noticed), Ok(Err(SidecarError::KeeperEnded))));
+    // Nobody takes an order any more, and so nobody waits until one is taken.
+    assert!(matches!(orders.try_send(Order::Ask), Err(TrySendError::Disconnected(_))));
+    thread.stop(&orders);
+    assert!(path.is_dir(), "engines notice nothing");
+
+    // The near miss: a keeper that goes on, until the process is asked to end.
+    let (mut keeping, _) = keeper_of(&models, &lines);
+    keeping.take_in(&place::find(&models).unwrap());
+    assert_eq!(keeping.held(), [item(Some(1))]);
+    let orders = keeping.orders.clone();
+    let mut thread = Thread::start(move || keeping.run(|keeping| keeping.back_off(Some(Duration::from_secs(60))))).unwrap();
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Asked::Terminate
+    };
+    assert!(matches!(runtime.block_on(until_asked(later, &mut thread)), Ok(Asked::Terminate)));
+    assert!(path.is_dir() && orders.try_send(Order::Ask).is_ok());
+    thread.stop(&orders);
+    assert!(!path.exists());
+}
+
+#[test]
+fn at_the_end_all_is_put_away_whoever_uses_it_and_whoever_waits_learns_that_there_is_no_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut rig = Rig::new("");
+    rig.open(1);
+    let (note, link) = (rig.models.join(".portcullis/acme%llama@1"), rig.link());
+    let mut reader = File::open(link.join("config.json")).unwrap();
+    rig.keeping.models.get_mut(&name()).unwrap().wanted.sealed = format!("http://{}/model", silent.local_addr().unwrap());
+    rig.begin(2);
+    // It has connected, and waits for an answer.
+    let (_held, _) = silent.accept().unwrap();
+    assert!(note.exists());
+    let Rig { keeping, models, folder: _folder, .. } = rig;
+    let orders = keeping.orders.clone();
+    let add = |of: &str| {
+        let (reply, answer) = oneshot::channel();
+        assert!(orders.try_send(Order::Add(wanted(of, None), reply)).is_ok());
+        answer
+    };
+    let before = add("acme/before");
+    assert!(orders.try_send(Order::Stop).is_ok());
+    let behind = add("acme/behind");
+    let began = Instant::now();
+    let thread = Thread::start(move || keeping.run(|keeping| keeping.back_off(None))).unwrap();
+    thread.stop(&orders);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(before.blocking_recv(), Ok(Ok(())));
+    assert!(behind.blocking_recv().is_err());
+    assert_eq!(fs::read_dir(models.join("acme")).unwrap().count(), 0);
+    assert!(!note.exists() && link.symlink_metadata().is_err());
+    // Who has a file open keeps it: that is the kernel's.
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "1");
 }
 
 #[test]
