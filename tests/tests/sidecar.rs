@@ -92,6 +92,15 @@ impl Pod {
         self.world.installation.put_policy_text(version, &text).unwrap();
     }
 
+    /// A configuration, with these lines, that requires [`MODEL`] to be its maker's, and a policy in version `version` that accepts it.
+    fn requires_signer(&self, version: u32, lines: &str, contents: &str) {
+        let key = testbed::maker::Maker::named("maker").pem();
+        let table = format!("[[model-signers]]\nmodel = \"{MODEL}\"\ncontents = \"{contents}\"\nkey = \"\"\"\n{key}\"\"\"\n");
+        self.world.installation.write_guest("guest.toml", &format!("{lines}{table}")).unwrap();
+        let digest = self.world.installation.config_digest("guest.toml").unwrap();
+        self.world.installation.put_policy_text(version, &policy::accepting(Tee::Snp, &[&digest])).unwrap();
+    }
+
     /// Starts a sidecar with these lines in a container, and waits for nothing but its probes.
     fn sidecar(&self, lines: &str) -> Sidecar {
         self.sidecar_as(As::Container, lines)
@@ -499,6 +508,29 @@ fn a_storage_that_says_nothing_holds_up_no_end() {
 }
 
 #[test]
+fn a_storage_that_says_nothing_while_a_signer_is_checked_holds_up_no_end() {
+    let pod = Pod::new();
+    // What is tested ends before there is a mount, so neither privileges nor memory without swap are needed.
+    pod.requires_signer(10, "plaintext = \"disk\"\n", "hashed");
+    let start = |web: &Storage| pod.sidecar(&format!("way = \"mount\"\n[[model]]\nname = \"{MODEL}\"\nsealed = \"{}\"\n", web.url()));
+    let web = Storage::start(&pod.world.installation.path("sealed"));
+    // The manifest comes for what it says, and does not come once more for the check.
+    web.next("portcullis-manifest.json", std::iter::once(Trick::Well).chain(vec![Trick::StallsAfter(10); 9]));
+    let sidecar = start(&web);
+    sidecar.until("checking", |_| web.asked().len() == 2);
+    let Sidecar { server, models, .. } = sidecar;
+    let began = Instant::now();
+    assert_exit(&server.stop().unwrap(), 0);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(names(&models.join("acme")), [""; 0]);
+    // The near miss: it comes, and the check has its say.
+    let web = Storage::start(&pod.world.installation.path("sealed"));
+    let sidecar = start(&web);
+    sidecar.until("refused", |sidecar| sidecar.local("GET", "/v1/models", "").1.contains("model-signature-missing"));
+    assert_exit(&sidecar.server.stop().unwrap(), 0);
+}
+
+#[test]
 fn connections_that_say_nothing_keep_nobody_from_probes_for_long() {
     let pod = Pod::new();
     let sidecar = pod.sidecar(&pod.model(MODEL, "sealed", ""));
@@ -516,17 +548,11 @@ fn connections_that_say_nothing_keep_nobody_from_probes_for_long() {
 #[test]
 fn a_model_without_the_signature_that_the_configuration_requires_is_not_opened() {
     let pod = Pod::new();
-    let table = |contents: &str| {
-        let key = testbed::maker::Maker::named("maker").pem();
-        format!("[[model-signers]]\nmodel = \"{MODEL}\"\ncontents = \"{contents}\"\nkey = \"\"\"\n{key}\"\"\"\n")
-    };
     let ways: &[&str] = if can_mount() { &["open", "mount"] } else { &["open"] };
     for (version, (contents, way)) in
         (10..).zip(["hashed", "publisher-vouches"].into_iter().flat_map(|word| ways.iter().map(move |way| (word, way))))
     {
-        pod.world.installation.write_guest("guest.toml", &format!("{}{}", plaintext(&pod.world.room), table(contents))).unwrap();
-        let digest = pod.world.installation.config_digest("guest.toml").unwrap();
-        pod.world.installation.put_policy_text(version, &policy::accepting(Tee::Snp, &[&digest])).unwrap();
+        pod.requires_signer(version, plaintext(&pod.world.room), contents);
         let who = if *way == "mount" { As::Privileged } else { As::Container };
         let sidecar = pod.sidecar_as(who, &pod.model(MODEL, "sealed", &format!("way = \"{way}\"")));
         sidecar.until("refused", |sidecar| sidecar.local("GET", "/v1/models", "").1.contains("model-signature-missing"));

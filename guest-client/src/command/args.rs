@@ -33,7 +33,7 @@ Exit codes:
   4  the broker cannot be reached, or cannot serve now
   5  whoever answered is not believed: identity, signature, receipt, or a log that was rolled back
   6  this machine gives no evidence
-  130, 143  unseal was ended by Ctrl-C, by SIGTERM
+  130, 143  ended by Ctrl-C, by SIGTERM, before it was done
 
 Examples:
   portcullis-guest check --model acme/llama-3-8b

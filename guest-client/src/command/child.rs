@@ -17,6 +17,7 @@ use super::args::EngineArguments;
 use super::failure::{Exit, Failure};
 use super::family::Family;
 use super::given::{Bundle, Given, GivenError};
+use super::watch::Interrupt;
 use crate::credentials::{Credentials, Held, Standing};
 use crate::mount::supervised::again;
 
@@ -75,6 +76,8 @@ pub struct Plan<'a> {
     pub on_revoke: OnRevoke,
     /// How long it has to end when it is asked to.
     pub grace: Duration,
+    /// Who has listened for signals until the program can have them.
+    pub interrupt: &'a Interrupt,
 }
 
 /// A credential that the program has.
@@ -223,6 +226,7 @@ pub fn run(plan: &Plan<'_>, having: Having) -> Result<ExitCode, Failure> {
 async fn supervise(plan: &Plan<'_>, mut having: Having) -> Result<ExitCode, Failure> {
     // Before there is a child to miss.
     let mut signals = Signals::watch().map_err(Failure::Engine)?;
+    plan.interrupt.hand_over();
     // What changed between the release and now is in the first bundle already.
     let first = having.look();
     if let (Some(why), OnRevoke::End) = (first.ended, plan.on_revoke) {

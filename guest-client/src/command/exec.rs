@@ -24,6 +24,7 @@ use super::given::{Given, take_over};
 use super::log_to_stderr;
 use super::mount::{can_mount, order, start};
 use super::unseal::Grant;
+use super::watch::Interrupt;
 use crate::config::{Config, Overrides, Plaintext};
 use crate::credentials::{Credentials, Keeping, Settings};
 use crate::mount::server::Parent;
@@ -41,6 +42,8 @@ pub fn exec(arguments: &ExecArguments) -> Result<ExitCode, Failure> {
         isolation::enter()?;
     }
     isolation::close_memory();
+    // On a thread, of which there is none before the namespaces are entered. Nothing waits before that.
+    let interrupt = Interrupt::listen();
     for (mount, sealed) in arguments.mounts.iter().zip(&arguments.sealed) {
         can_mount(&config, sealed, &mount.at)?;
     }
@@ -60,7 +63,7 @@ pub fn exec(arguments: &ExecArguments) -> Result<ExitCode, Failure> {
         let server = start(&plan, &order, config.model_signer(&mount.model.name))?;
         servers.push(Heard::new(server).map_err(ServerError::Start)?);
     }
-    let code = with_credentials(arguments, &config, given, Outcome { items: released, ..outcome });
+    let code = with_credentials(arguments, &config, &interrupt, given, Outcome { items: released, ..outcome });
     end(servers);
     code
 }
@@ -85,8 +88,15 @@ fn can_give(config: &Config, given: &[Given]) -> Result<(), Failure> {
 }
 
 /// Runs the program, with its credentials kept for as long as it runs.
-fn with_credentials(arguments: &ExecArguments, config: &Config, given: Vec<Given>, outcome: Outcome) -> Result<ExitCode, Failure> {
-    let plan = Plan { engine: &arguments.engine, on_rotate: arguments.on_rotate, on_revoke: arguments.on_revoke, grace: arguments.grace.0 };
+fn with_credentials(
+    arguments: &ExecArguments,
+    config: &Config,
+    interrupt: &Interrupt,
+    given: Vec<Given>,
+    outcome: Outcome,
+) -> Result<ExitCode, Failure> {
+    let ExecArguments { engine, on_rotate, on_revoke, .. } = arguments;
+    let plan = Plan { engine, on_rotate: *on_rotate, on_revoke: *on_revoke, grace: arguments.grace.0, interrupt };
     if given.is_empty() {
         return run(&plan, Having::nothing());
     }

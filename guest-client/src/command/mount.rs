@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -13,6 +12,7 @@ use models_manifest::Silent;
 use super::args::{MountArguments, MountServerArguments, SealedModelArguments, Serving};
 use super::failure::Failure;
 use super::unseal::Grant;
+use super::watch::Interrupt;
 use crate::config::{Config, Overrides, Plaintext, RequiredModelSigner};
 use crate::mount::chunks::Limits;
 use crate::mount::events::{Event, tell};
@@ -23,7 +23,7 @@ use crate::mount::storage::{self, Believed};
 use crate::mount::supervised::{MountServer, Plan, absolute};
 use crate::mount::{server, supervised};
 use crate::sources::{Reached, SealedLocation};
-use crate::{destination, isolation, signals};
+use crate::{destination, isolation};
 
 impl Serving {
     /// As the server takes it. What is fetched is fetched ahead and not decrypted ahead: the network is what is waited for. And as many
@@ -85,16 +85,18 @@ pub(super) fn order(config: &Config, sealed: &SealedLocation, grant: Grant) -> i
 }
 
 /// Starts a mount server, and gives it the key, which is gone from this process then. Where the configuration requires a signer of the
-/// model, its signature is verified first: the server then serves what leads to the same roots, or nothing.
+/// model, its signature is verified first: the server then serves what leads to the same roots, or nothing. Nothing is mounted before
+/// that, so what waits for the storage ends with the process, by an [`Interrupt`].
 pub(super) fn start(plan: &Plan, order: &Order, signer: Option<&RequiredModelSigner>) -> Result<MountServer, Failure> {
     if let Some(required) = signer {
-        storage::check_signer(order, required, &mut Silent)?;
+        storage::check_signer(order, required, drop, &mut Silent)?;
     }
     Ok(MountServer::start(plan, order)?)
 }
 
 /// `mount`: until it is asked to end, or the mount server has.
 pub fn mount(arguments: &MountArguments) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen();
     let SealedModelArguments { common, model, sealed, .. } = &arguments.asked;
     let config = common.effective(Overrides::default())?;
     can_mount(&config, sealed, &arguments.at)?;
@@ -105,12 +107,8 @@ pub fn mount(arguments: &MountArguments) -> Result<(), Failure> {
     let mut server = start(&plan, &order, config.model_signer(&model.name))?;
     // The key is the server's alone from now on.
     drop(order);
-    let stopper = server.stopper();
     // Where signals cannot be listened for, they end this process, and the server ends with it.
-    let _ = signals::on_each(move |_| {
-        stopper.stop();
-        ControlFlow::Continue(())
-    });
+    interrupt.asks(server.stopper());
     if common.json {
         println!("{}", server.ready());
     } else {

@@ -10,6 +10,7 @@ use models_manifest::{Advance, Progress};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
+use crate::mount::supervised;
 use crate::signals::{self, Asked};
 use crate::sources::Stopper;
 
@@ -63,9 +64,10 @@ impl<'a> Event<'a> {
     }
 }
 
-/// `SIGINT` and `SIGTERM`, from when an opening is asked for. Before there is anything to put away, one ends the process at once, also
-/// where the process is a container's first, which signals alone would not end. Then the first ends the work in order, also
-/// where it waits for a storage, and the second ends the process at once.
+/// `SIGINT` and `SIGTERM`, from when an opening or a mount is asked for. Before there is anything to put away, one ends the process at
+/// once, also where the process is a container's first, which signals alone would not end. Then the first ends the work in order, also
+/// where it waits for a storage, and the second ends the process at once. A mount's server is asked by each: the second is for those whom
+/// it still serves.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<Mutex<Work>>);
 
@@ -76,6 +78,10 @@ enum Work {
     Before,
     /// Something may be there, and this ends what waits.
     Under(Option<Stopper>),
+    /// A mount is there, and its server ends in order.
+    Mounted(supervised::Stopper),
+    /// Others listen.
+    HandedOver,
     /// It was asked to end.
     Ending(Asked),
 }
@@ -92,12 +98,27 @@ impl Interrupt {
             match &*work {
                 Work::Under(stopper) => stopper.iter().for_each(Stopper::stop),
                 Work::Before => std::process::exit(Failure::Ended(asked, None).tell().code()),
+                Work::Mounted(server) => {
+                    server.stop();
+                    return ControlFlow::Continue(());
+                }
+                Work::HandedOver => return ControlFlow::Break(()),
                 Work::Ending(_) => std::process::exit(Exit::from(asked).code()),
             }
             *work = Work::Ending(asked);
             ControlFlow::Continue(())
         });
         interrupt
+    }
+
+    /// From now on a signal asks this server to end, and ends nothing here.
+    pub fn asks(&self, server: supervised::Stopper) {
+        *self.work() = Work::Mounted(server);
+    }
+
+    /// From now on others listen, and a signal ends nothing here.
+    pub fn hand_over(&self) {
+        *self.work() = Work::HandedOver;
     }
 
     /// By which signal the work was asked to end.

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::order::Order;
 use crate::config::RequiredModelSigner;
-use crate::sources::{ReachError, Reached, Remote, SealedLocation, Source, Storage};
+use crate::sources::{ReachError, Reached, Remote, SealedLocation, Source, Stopper, Storage};
 
 /// Files kept open at most: a process may have 1024.
 const OPEN_FILES: usize = 256;
@@ -177,12 +177,19 @@ pub enum SignerError {
 
 /// Holds what `order` is about to the signer that the configuration requires of it, before anything of it is served: the server
 /// then serves what leads to the same roots, or nothing. Where the files are to be hashed, all of them are read for that, in order.
+/// Before anything is fetched, `stoppable` is given what ends the fetching from another thread, as by [`Reached::at_until`]: `progress`
+/// alone ends nothing that waits for the storage.
 ///
 /// # Errors
 /// [`SignerError`].
-pub fn check_signer(order: &Order, required: &RequiredModelSigner, progress: &mut dyn Progress) -> Result<(), SignerError> {
+pub fn check_signer(
+    order: &Order,
+    required: &RequiredModelSigner,
+    stoppable: impl FnOnce(Stopper),
+    progress: &mut dyn Progress,
+) -> Result<(), SignerError> {
     let key = ModelKey::from_bytes(Zeroizing::new(*order.key.as_bytes()));
-    let reached = Reached::at(&order.sealed, &order.storage)?;
+    let reached = Reached::at_until(&order.sealed, &order.storage, stoppable)?;
     let model = reached.unlock(&order.publishers, &order.manifest, key).map_err(SignatureError::Open)?;
     Ok(required.verify(&model, progress)?)
 }

@@ -118,10 +118,18 @@ pub(super) struct Released {
 }
 
 /// Tells the keeper how an opening ended, however it did.
-struct Report {
+pub(super) struct Report {
     orders: SyncSender<Order>,
     id: OpeningId,
     opened: Option<Result<OpenVersion, OpenFailed>>,
+}
+
+impl Report {
+    /// Opens, and tells of it, also where that panics.
+    pub(super) fn of(orders: SyncSender<Order>, id: OpeningId, open: impl FnOnce() -> Result<OpenVersion, OpenFailed>) {
+        let mut report = Self { orders, id, opened: None };
+        report.opened = Some(open());
+    }
 }
 
 impl Drop for Report {
@@ -277,9 +285,9 @@ impl Keeping {
         tracing::info!(model = %name, %version, ?way, "opening");
         let (catalog, orders) = (Arc::clone(&self.catalog), self.orders.clone());
         let work = move || {
-            let mut report = Report { orders: orders.clone(), id, opened: None };
+            let ends = orders.clone();
             // Where the keeper has ended, nobody needs to know.
-            report.opened = Some(opening.open(&catalog, move |code| drop(orders.send(Order::MountEnded(id, code)))));
+            Report::of(orders, id, || opening.open(&catalog, move |code| drop(ends.send(Order::MountEnded(id, code)))));
         };
         if let Err(error) = std::thread::Builder::new().name("opening".to_owned()).spawn(work) {
             self.opened(id, Err(OpenFailed::Thread(error)));

@@ -12,8 +12,10 @@
 //! This file asks, listens, and keeps time; `holding` does what follows with versions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use models_manifest::ModelKey;
@@ -183,8 +185,42 @@ impl Keeper {
         let Self { client, attester, terms, mut keeping, found } = self;
         keeping.take_in(&found);
         let mut session = Session::new(&client, &*attester, terms);
-        while keeping.step(|keeping| keeping.ask(&mut session)) {}
-        keeping.put_all_away();
+        keeping.run(|keeping| keeping.ask(&mut session));
+    }
+}
+
+/// The thread that a keeper runs on.
+pub(super) struct Thread {
+    handle: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Thread {
+    /// Starts it. What it keeps, and the queue of its orders, are gone before its end is noticed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn start(keep: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let (alive, ended) = oneshot::channel::<()>();
+        let handle = Builder::new().name("keeper".to_owned()).spawn(move || {
+            // However it ends: that this is gone is noticed.
+            let _alive = alive;
+            keep();
+        })?;
+        Ok(Self { handle, ended })
+    }
+
+    /// Waits until it has ended, which it does by itself only where something fails inside. To be waited for once.
+    pub(super) async fn ended(&mut self) {
+        // Nothing is ever sent: the sender goes.
+        let _ = (&mut self.ended).await;
+    }
+
+    /// Has everything put away, and waits until it is.
+    pub(super) fn stop(self, orders: &SyncSender<Order>) {
+        // Where the keeper has ended already, there is nobody to tell.
+        let _ = orders.send(Order::Stop);
+        let _ = self.handle.join();
     }
 }
 
@@ -218,6 +254,12 @@ impl Keeping {
             not_before: now,
             failures: 0,
         }
+    }
+
+    /// Until it is told to stop: then everything is put away.
+    pub(super) fn run(mut self, mut ask: impl FnMut(&mut Self)) {
+        while self.step(&mut ask) {}
+        self.put_all_away();
     }
 
     /// One order, if there is one, and whatever it is time for. Whether to go on.

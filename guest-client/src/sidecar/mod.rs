@@ -65,8 +65,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use tokio::sync::oneshot;
-
 use crate::agent::{ServeError, bind};
 use crate::config::Config;
 use crate::credentials::{Credentials, StartError};
@@ -81,13 +79,13 @@ use crate::identity::view::View;
 use crate::identity::workload_api;
 use crate::identity::workload_api::peer::Callers;
 use crate::proxy::{self, ProxyError};
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
 use catalog::Catalog;
 use config::SidecarConfig;
 use connection::HttpError;
 use credentials::Pod;
 use hook::Hook;
-use keeper::{Keeper, ORDERS, Order};
+use keeper::{Keeper, ORDERS, Thread};
 use notes::Notes;
 use shown::Shown;
 
@@ -189,13 +187,7 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
         proxies: proxies.iter().map(proxy::Proxy::counts).collect(),
     };
     let keeper = Keeper::new(guest, terms, sidecar, notes, catalog, (orders.clone(), queue), hook.clone())?;
-    let (alive, keeper_ended) = oneshot::channel::<()>();
-    let keeping = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-        // However it ends: that this is gone is noticed below.
-        let _alive = alive;
-        keeper.run();
-    });
-    let keeping = keeping.map_err(SidecarError::Threads)?;
+    let mut keeping = Thread::start(move || keeper.run()).map_err(SidecarError::Threads)?;
     let ended = runtime.block_on(async {
         let telling = tokio::spawn(Arc::clone(&credentials).tell(hook));
         let probing = probes::serve(probes, shown.clone()).map_err(|error| SidecarError::Probes { address, error })?;
@@ -205,10 +197,8 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
         let apis = apis.collect::<io::Result<Vec<_>>>().map_err(SidecarError::Threads)?;
         // Their tasks go on by themselves, and end with the runtime.
         proxies.into_iter().try_for_each(|proxy| proxy.serve().map(drop)).map_err(SidecarError::Threads)?;
-        tokio::select! {
-            asked = signals.next() => tracing::info!(signal = asked.name(), "asked to end: putting the models away"),
-            _ = keeper_ended => return Err(SidecarError::KeeperEnded),
-        }
+        let asked = until_asked(signals.next(), &mut keeping).await?;
+        tracing::info!(signal = asked.name(), "asked to end: putting the models away");
         // New orders find a closed door; what is under way ends in order.
         telling.abort();
         probing.abort();
@@ -223,9 +213,7 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
     credentials.close();
     tokens.iter().for_each(Closer::close);
     kept.into_iter().for_each(Kept::stop);
-    // Where the keeper has ended already, there is nobody to tell.
-    let _ = orders.send(Order::Stop);
-    let _ = keeping.join();
+    keeping.stop(&orders);
     ended
 }
 
@@ -240,6 +228,14 @@ fn ask_for_huge_pages(models: &Path) {
             );
         }
         Err(error) => tracing::warn!(%error, "cannot tell whether the folder of models has huge pages"),
+    }
+}
+
+/// Waits until the process is asked to end. Where the keeper ends before that, nobody looks after leases any more, and nobody would notice.
+async fn until_asked(asked: impl Future<Output = Asked>, keeper: &mut Thread) -> Result<Asked, SidecarError> {
+    tokio::select! {
+        asked = asked => Ok(asked),
+        () = keeper.ended() => Err(SidecarError::KeeperEnded),
     }
 }
 

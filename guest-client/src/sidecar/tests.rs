@@ -1,35 +1,48 @@
 //! What the keeper does with what it is told, on real folders and real openings; only the broker's words are the test's own.
 
 use std::fs::{self, File};
+use std::future::pending;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TrySendError};
 use std::time::{Duration, Instant};
 
-use models_manifest::{Backend, ChunkSize, ModelKey, SealFolder, Silent, Workers, seal_folder};
+use models_manifest::signature::ModelSigner;
+use models_manifest::{
+    Backend, ChunkSize, MANIFEST_NAME, ModelKey, ModelRules, Pickles, RequiredSignature, SealFolder, Silent, Workers, seal_model,
+};
 use protocol::documents::Kind;
+use protocol::encoding::sha256;
 use protocol::ids::{DecisionId, Digest, Name, Version};
 use protocol::keys::SigningKey;
 use protocol::log::Receipt;
 use protocol::messages::{Item, ItemOutcome, Outcome, Problem, Reason};
 use protocol::time::UnixTime;
 use tempfile::TempDir;
+use testbed::maker::{Maker, SIGNATURE};
+use testbed::model::ModelFile;
+use testbed::services::storage::{Storage as Web, Trick};
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::catalog::{Catalog, Phase};
-use super::config::{SidecarConfig, Wanted};
-use super::holding::{GRACE, OpeningId, Released};
+use super::config::{SidecarConfig, Wanted, Way};
+use super::holding::{GRACE, OpeningId, Released, Report};
 use super::hook::Hook;
-use super::keeper::{Keeping, Order, Refused};
+use super::keeper::{Keeping, Order, Refused, Thread};
 use super::lease::Lease;
 use super::notes::Notes;
 use super::place;
 use super::version::{OpenFailed, OpenVersion};
+use super::{SidecarError, until_asked};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, RequiredModelSigner, SignedContents};
 use crate::exchange::ExchangeError;
+use crate::mount::supervised::ServerError;
+use crate::signals::Asked;
 
 const MODEL: &str = "acme/llama";
 const REMOVE: &str = "on-expiry = \"remove\"\non-denial = \"at-once\"\n";
@@ -67,7 +80,7 @@ impl Rig {
     fn new(lines: &str) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let publisher = SigningKey::generate().unwrap();
-        let sealed = [1, 2].map(|number| seal(&folder, number, &publisher)).into();
+        let sealed = [1, 2].map(|number| seal(&folder, number, &publisher, None)).into();
         let (models, text) = (folder.path().join("models"), folder.path().display());
         let text = format!("models = \"{text}/models\"\n{lines}[[model]]\nname = \"{MODEL}\"\nsealed = \"{text}/sealed-{{version}}\"\n");
         let (keeping, catalog) = keeper_of(&models, &text);
@@ -93,6 +106,18 @@ impl Rig {
     fn add_again(&mut self) {
         let sealed = format!("{}/sealed-{{version}}", self.folder.path().display());
         self.keeping.add(Wanted { sealed, ..wanted(MODEL, None) }).unwrap();
+    }
+
+    /// Version 3, which its maker has signed and must have, to be mounted from a web server.
+    fn signed(&mut self) -> Web {
+        let maker = Maker::named("maker");
+        self.sealed.push(seal(&self.folder, 3, &self.publisher, Some(&maker)));
+        let key = maker.pem().parse().unwrap();
+        self.keeping.guest.model_signers.push(RequiredModelSigner { model: name(), key, contents: SignedContents::Hashed });
+        let web = Web::start(&self.folder.path().join("sealed-3"));
+        let wanted = &mut self.keeping.models.get_mut(&name()).unwrap().wanted;
+        (wanted.sealed, wanted.way) = (web.url(), Some(Way::Mount));
+        web
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -178,16 +203,28 @@ fn keeper_of(models: &Path, text: &str) -> (Keeping, Arc<Catalog>) {
     (Keeping::new(Config::parse(&guest).unwrap(), sidecar, notes, Arc::clone(&catalog), orders, hook), catalog)
 }
 
-fn seal(folder: &TempDir, number: u64, publisher: &SigningKey) -> Sealed {
+/// Seals a version, under its maker's signature where there is one.
+fn seal(folder: &TempDir, number: u64, publisher: &SigningKey, maker: Option<&Maker>) -> Sealed {
     let (source, destination) = (folder.path().join(format!("plain-{number}")), folder.path().join(format!("sealed-{number}")));
     fs::create_dir(&source).unwrap();
-    fs::write(source.join("config.json"), number.to_string()).unwrap();
-    fs::write(source.join("weights"), vec![7; 100_000]).unwrap();
+    let files = [("config.json", number.to_string().into_bytes()), ("weights", vec![7; 100_000])];
+    files.iter().for_each(|(path, bytes)| fs::write(source.join(path), bytes).unwrap());
+    let signer: Option<ModelSigner> = maker.map(|maker| maker.pem().parse().unwrap());
+    let bundle = source.join(SIGNATURE);
+    if let Some(maker) = maker {
+        let signed = files.map(|(path, bytes)| ModelFile {
+            path: path.to_owned(),
+            size: u64::try_from(bytes.len()).unwrap(),
+            sha256: *sha256(&bytes).as_bytes(),
+        });
+        fs::write(&bundle, maker.sign(&signed)).unwrap();
+    }
+    let signature = signer.as_ref().map(|signer| RequiredSignature { signer, bundle: &bundle });
     let (chunk_size, workers) = (ChunkSize::try_from(65_536).unwrap(), Workers::default());
     let (source, destination) = (source.as_path(), destination.as_path());
     let order =
         SealFolder { source, destination, name: name(), version: numbered(number), chunk_size, backend: Backend::default(), workers };
-    let sealed = seal_folder(&order, publisher, &mut Silent).unwrap();
+    let sealed = seal_model(&order, &ModelRules { pickles: Pickles::Allowed, signature }, publisher, &mut Silent).unwrap();
     Sealed { key: sealed.key, manifest: sealed.document.digest() }
 }
 
@@ -466,9 +503,18 @@ fn what_an_opening_does_that_nobody_foresaw_is_a_failure_like_any_other() {
     rig.begin(1);
     let (id, opened) = rig.heard();
     drop(opened);
-    rig.keeping.take(Order::Opened(id, Box::new(Err(OpenFailed::BrokeOff))));
+    let orders = rig.keeping.orders.clone();
+    let flawed = std::thread::spawn(move || Report::of(orders, id, || panic!("a flaw of the test's own")));
+    assert!(flawed.join().is_err());
+    let (heard, opened) = rig.heard();
+    assert!(heard == id && matches!(*opened, Err(OpenFailed::BrokeOff)));
+    rig.keeping.take(Order::Opened(id, opened));
     assert!(rig.keeping.openings.is_empty() && rig.keeping.models[&name()].opening.is_none());
     assert!(rig.keeping.models[&name()].not_before.is_some());
+    // The near miss: one that ends says itself how.
+    Report::of(rig.keeping.orders.clone(), id, || Err(OpenFailed::Occupied));
+    let (heard, opened) = rig.heard();
+    assert!(heard == id && matches!(*opened, Err(OpenFailed::Occupied)));
 }
 
 #[test]
@@ -531,6 +577,74 @@ fn bases_do_not_stand_on_their_adapters() {
 }
 
 #[test]
+fn a_keeper_that_breaks_off_is_noticed_and_leaves_what_a_later_life_takes_in() {
+    let mut rig = Rig::new(REMOVE);
+    rig.open(1);
+    let (path, lines) = (rig.path(1), format!("models = \"{}\"\n{REMOVE}{}", rig.models.display(), rig.model()));
+    let Rig { keeping, models, folder: _folder, .. } = rig;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let orders = keeping.orders.clone();
+    let mut thread = Thread::start(move || keeping.run(|_| panic!("a flaw of the test's own"))).unwrap();
+    let noticed = async { tokio::time::timeout(Duration::from_secs(30), until_asked(pending(), &mut thread)).await };
+    assert!(matches!(runtime.block_on(noticed), Ok(Err(SidecarError::KeeperEnded))));
+    // Nobody takes an order any more, and so nobody waits until one is taken.
+    assert!(matches!(orders.try_send(Order::Ask), Err(TrySendError::Disconnected(_))));
+    thread.stop(&orders);
+    assert!(path.is_dir(), "engines notice nothing");
+
+    // The near miss: a keeper that goes on, until the process is asked to end.
+    let (mut keeping, _) = keeper_of(&models, &lines);
+    keeping.take_in(&place::find(&models).unwrap());
+    assert_eq!(keeping.held(), [item(Some(1))]);
+    let orders = keeping.orders.clone();
+    let mut thread = Thread::start(move || keeping.run(|keeping| keeping.back_off(Some(Duration::from_secs(60))))).unwrap();
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Asked::Terminate
+    };
+    assert!(matches!(runtime.block_on(until_asked(later, &mut thread)), Ok(Asked::Terminate)));
+    assert!(path.is_dir() && orders.try_send(Order::Ask).is_ok());
+    thread.stop(&orders);
+    assert!(!path.exists());
+}
+
+#[test]
+fn at_the_end_all_is_put_away_whoever_uses_it_and_whoever_waits_learns_that_there_is_no_answer() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut rig = Rig::new("");
+    rig.open(1);
+    let (note, link) = (rig.models.join(".portcullis/acme%llama@1"), rig.link());
+    let mut reader = File::open(link.join("config.json")).unwrap();
+    rig.keeping.models.get_mut(&name()).unwrap().wanted.sealed = format!("http://{}/model", silent.local_addr().unwrap());
+    rig.begin(2);
+    // It has connected, and waits for an answer.
+    let (_held, _) = silent.accept().unwrap();
+    assert!(note.exists());
+    let Rig { keeping, models, folder: _folder, .. } = rig;
+    let orders = keeping.orders.clone();
+    let add = |of: &str| {
+        let (reply, answer) = oneshot::channel();
+        assert!(orders.try_send(Order::Add(wanted(of, None), reply)).is_ok());
+        answer
+    };
+    let before = add("acme/before");
+    assert!(orders.try_send(Order::Stop).is_ok());
+    let behind = add("acme/behind");
+    let began = Instant::now();
+    let thread = Thread::start(move || keeping.run(|keeping| keeping.back_off(None))).unwrap();
+    thread.stop(&orders);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!(before.blocking_recv(), Ok(Ok(())));
+    assert!(behind.blocking_recv().is_err());
+    assert_eq!(fs::read_dir(models.join("acme")).unwrap().count(), 0);
+    assert!(!note.exists() && link.symlink_metadata().is_err());
+    // Who has a file open keeps it: that is the kernel's.
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "1");
+}
+
+#[test]
 fn an_opening_that_waits_for_its_storage_ends_when_it_is_told_to() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut rig = Rig::new("");
@@ -543,4 +657,37 @@ fn an_opening_that_waits_for_its_storage_ends_when_it_is_told_to() {
     rig.keeping.put_all_away();
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert_eq!(fs::read_dir(rig.models.join("acme")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_check_of_a_models_signer_that_waits_for_its_storage_ends_when_it_is_told_to() {
+    let stalls = |before: Vec<Trick>| before.into_iter().chain(vec![Trick::StallsAfter(10); 9]);
+    // The manifest for what it says, and once more for the check; then the signature; then what it signs.
+    for (path, before) in [(MANIFEST_NAME, vec![Trick::Well]), (SIGNATURE, vec![]), ("weights", vec![])] {
+        let mut rig = Rig::new("");
+        let web = rig.signed();
+        let stalled = before.len() + 1;
+        web.next(path, stalls(before));
+        rig.begin(3);
+        until(|| web.asked().iter().filter(|asked| asked.path == path).count() == stalled);
+        let began = Instant::now();
+        rig.keeping.put_all_away();
+        assert!(began.elapsed() < Duration::from_secs(30), "{path}: {:?}", began.elapsed());
+        assert_eq!(fs::read_dir(rig.models.join("acme")).unwrap().count(), 0, "{path}");
+    }
+    // The near miss: the storage gives all of it, and what fails is what comes next, since this program is no mount server.
+    let mut rig = Rig::new("");
+    let _web = rig.signed();
+    rig.begin(3);
+    let (_, opened) = rig.heard();
+    let Err(error) = *opened else { panic!("a test serves no mount") };
+    assert!(matches!(error, OpenFailed::Server(ServerError::NotReady { .. })), "{error}");
+}
+
+fn until(holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < until, "it does not come to that");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -313,8 +313,6 @@ impl Opening {
         }
         let ending = &*self.ending;
         let contents = Reached::at_until(&sealed, &self.storage, |fetching| ending.covers(fetching))?.inspection().contents.clone();
-        remove_leftover(&path)?;
-        fs::create_dir_all(&path)?;
         // It goes on without us: readers keep their mount until a sidecar that starts again has another for them, or its lease ends.
         let plan = Plan { at: path.clone(), more: vec!["--outlive".into()] };
         let (manifest, publishers) = (self.under.manifest, vec![self.under.publisher]);
@@ -322,8 +320,11 @@ impl Opening {
         if let Some(required) = &self.signer {
             let (name, version) = (&self.name, self.version);
             let mut watch = Watch { catalog, name, version, ending, room: None, told: Instant::now() };
-            storage::check_signer(&order, required, &mut watch)?;
+            storage::check_signer(&order, required, |fetching| ending.covers(fetching), &mut watch)?;
         }
+        // Whatever it is, nobody has it in their books. And no folder before this: a failure leaves nothing.
+        remove_leftover(&path)?;
+        fs::create_dir_all(&path)?;
         let server = MountServer::start_until(&plan, &order, |server| ending.covers_server(server));
         if server.is_err() {
             // One that was killed may have mounted already.

@@ -1,19 +1,21 @@
 //! Models that must bear their maker's signature: verified before a byte of them is written.
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use models_manifest::folder::SealFolder;
 use models_manifest::signature::ModelSigner;
 use models_manifest::{Backend, ChunkSize, ModelRules, Pickles, RequiredSignature, Silent, Workers, seal_model};
 use protocol::encoding::sha256;
 use protocol::ids::Version;
+use rustix::process::{Pid, Signal, kill_process};
 use testbed::maker::{Maker, SIGNATURE};
 use testbed::model::ModelFile;
+use testbed::services::storage::{Storage, Trick};
 
 use super::support::{PUBLISHER, Record};
-use super::{Guest, assert_exit, guest, list, text};
-use std::fs;
-use testbed::services::storage::Storage;
+use super::{Guest, assert_exit, ended, guest, list, text, until};
 
 const CONFIG: &str = "{\"hidden_size\": 8}";
 
@@ -112,4 +114,44 @@ fn a_model_is_mounted_from_a_web_server_only_under_the_signature_that_the_config
         }
         mounts(Some(&maker)).0.unwrap();
     }
+}
+
+#[test]
+fn a_signal_ends_a_mount_and_an_engine_that_is_to_have_one_while_the_signature_does_not_come() {
+    if !super::can_mount() {
+        return;
+    }
+    let guest = guest();
+    let maker = Maker::named("maker");
+    guest.requires(&maker, "hashed");
+    let sealed = guest.signed_model(Some(&maker));
+    let at = guest.folder.path().join("mounted");
+    let (place, config) = (format!("llama={}", at.display()), guest.folder.path().join("guest.toml"));
+    for (signal, name, code) in [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143)] {
+        for word in ["mount", "exec"] {
+            let server = Storage::start(&sealed);
+            server.next(SIGNATURE, vec![Trick::StallsAfter(10); 9]);
+            let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-guest"));
+            command.arg(word).arg("--config").arg(&config).args(["--sealed", &server.url()]);
+            match word {
+                "mount" => command.args(["--model", "llama", "--at"]).arg(&at),
+                _ => command.args(["--mount", &place, "--", "echo", "the engine ran"]),
+            };
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // One that has ended by itself is not waited for yet, and so still has its number.
+            let is_over = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap().contains(") Z ");
+            until(|| server.asked().iter().any(|asked| asked.path == SIGNATURE) || is_over());
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let (status, out, err) = ended(child);
+            if err.contains("(isolation-") {
+                println!("skipped: {err}");
+                continue;
+            }
+            assert_eq!((status, out.as_str(), at.exists()), (Some(code), "", false), "{word}: {err}");
+            assert!(err.contains(&format!("error: ended by {name}\n")), "{word}: {err}");
+        }
+    }
+    // The near miss: it comes, and nobody asks it to end.
+    let server = Storage::start(&sealed);
+    guest.mounts(&server.url(), |at| assert_eq!(fs::read_to_string(at.join("config.json")).unwrap(), CONFIG)).unwrap();
 }

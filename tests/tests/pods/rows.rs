@@ -168,6 +168,42 @@ fn exec_passes_signals_on_to_the_engine() {
 }
 
 #[test]
+fn exec_ends_when_its_mount_servers_have_and_they_serve_whoever_has_a_file_open_until_then() {
+    if !can_contain() {
+        return;
+    }
+    let world = World::with_model();
+    world.open_to_all();
+    let at = world.installation.path("models").join("llama");
+    let path = |name: &str| world.installation.path(&format!("reader.{name}"));
+    let container = unprivileged(&world).setup(&format!("chmod 777 {}", world.installation.programs().folder().display()));
+    // A reader that the engine leaves behind has a file open, of which nothing was read, sees the mount's name go, and then reads.
+    let reader = "touch reader.open; while [ -e \"$file\" ]; do sleep 0.02; done; touch reader.gone; \
+                  until [ -e reader.go ]; do sleep 0.02; done; cat <&3 > reader.part && mv reader.part reader.whole";
+    let script = format!(
+        "file={}/config.json; (exec 3< \"$file\"; {reader}) < /dev/null > /dev/null 2>&1 & \
+         until [ -e reader.open ]; do sleep 0.02; done; exit 7",
+        at.display()
+    );
+    let mut words = exec(&world, &script);
+    // The near miss: without a time to linger the server waits for nobody, nor does exec; with the container the reader ends.
+    let at_once = container.run(&world, &strs(&words));
+    assert_eq!((at_once.code, path("whole").exists()), (7, false), "{}", at_once.stderr);
+    ["open", "gone"].iter().for_each(|name| drop(fs::remove_file(path(name))));
+
+    let end = words.iter().position(|word| word == "--").unwrap();
+    words.splice(end..end, ["--linger", "100s"].map(str::to_owned));
+    let mut running = container.start(&world, &strs(&words));
+    until("asked to end", || path("gone").exists());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(running.0.try_wait().unwrap().is_none(), "its server still serves");
+    fs::write(path("go"), "").unwrap();
+    let drained = ended(running);
+    assert_eq!(drained.code, 7, "{}", drained.stderr);
+    assert_eq!(fs::read(path("whole")).unwrap(), fs::read(world.installation.path("sealed.plain/config.json")).unwrap());
+}
+
+#[test]
 fn row_3_a_model_is_opened_to_tmpfs_without_any_privilege_or_device() {
     if !can_contain() {
         return;
