@@ -96,12 +96,10 @@ impl Agents {
         let (api, socket, port) = (path("api.sock"), path("workload.sock"), free_port());
         let tokens = self.world.to(&format!("{workload}-tokens"));
         fs::create_dir_all(&tokens).unwrap();
-        let models = self.world.to(&format!("{workload}-models"));
         let user = rustix::process::geteuid().as_raw();
         let text = format!(
-            "models = \"{}\"\nsocket = \"{}\"\nprobes = \"127.0.0.1:{port}\"\ncheck-every-seconds = 3600\n\
+            "socket = \"{}\"\nprobes = \"127.0.0.1:{port}\"\ncheck-every-seconds = 3600\n\
              [[identity]]\npolicy = \"{}\"\nsocket = \"{}\"\nusers = [{user}]\n{}",
-            models.display(),
             api.display(),
             policy_of(workload),
             socket.display(),
@@ -140,8 +138,9 @@ fn free_port() -> u16 {
 }
 
 /// One request over a stream that is then closed: status and body.
-fn http(mut stream: impl Read + Write, method: &str, path: &str) -> (u16, String) {
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+fn http(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -154,16 +153,16 @@ impl Workload {
     }
 
     fn probe(&self, path: &str) -> (u16, String) {
-        http(TcpStream::connect(&self.probes).unwrap(), "GET", path)
+        http(TcpStream::connect(&self.probes).unwrap(), "GET", path, "")
     }
 
     fn renew(&self) {
-        assert_eq!(http(UnixStream::connect(&self.api).unwrap(), "POST", "/v1/renew").0, 202);
+        assert_eq!(http(UnixStream::connect(&self.api).unwrap(), "POST", "/v1/renew", "").0, 202);
     }
 
     /// What the local API tells of its one identity.
     fn shown(&self) -> Value {
-        let (_, body) = http(UnixStream::connect(&self.api).unwrap(), "GET", "/v1/identities");
+        let (_, body) = http(UnixStream::connect(&self.api).unwrap(), "GET", "/v1/identities", "");
         serde_json::from_str::<Value>(&body).unwrap()[0].take()
     }
 

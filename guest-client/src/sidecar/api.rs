@@ -254,7 +254,7 @@ async fn order(api: &Api, order: impl FnOnce(oneshot::Sender<Result<(), Refused>
         Ok(Ok(())) => Ok(()),
         Ok(Err(refused)) => {
             let status = if matches!(refused, Refused::NoSuchModel { .. }) { 404 } else { 409 };
-            Err(Box::new(problem(status, refused.code(), &refused.to_string(), "GET /v1/models lists what is kept")))
+            Err(Box::new(problem(status, refused.code(), &refused.to_string(), refused.hint())))
         }
         Err(_) => Err(Box::new(ending())),
     }

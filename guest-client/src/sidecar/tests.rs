@@ -16,13 +16,14 @@ use protocol::log::Receipt;
 use protocol::messages::{Item, ItemOutcome, Outcome, Problem, Reason};
 use protocol::time::UnixTime;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::catalog::{Catalog, Phase};
 use super::config::{SidecarConfig, Wanted};
 use super::holding::{GRACE, OpeningId, Released};
 use super::hook::Hook;
-use super::keeper::{Keeping, Order, Refused};
+use super::keeper::{Keeping, Order, Refused, keep_none};
 use super::lease::Lease;
 use super::notes::Notes;
 use super::place;
@@ -528,6 +529,26 @@ fn bases_do_not_stand_on_their_adapters() {
     assert_eq!(rig.keeping.add(wanted(MODEL, Some("acme/formal"))), cycle(MODEL, "acme/formal"));
     assert_eq!(rig.keeping.add(wanted("acme/tone", Some("acme/tone"))), cycle("acme/tone", "acme/tone"));
     rig.keeping.add(wanted("acme/formal", Some(MODEL))).unwrap();
+}
+
+#[test]
+fn where_there_is_no_folder_of_models_whoever_adds_one_is_told_what_is_missing() {
+    let (orders, queue) = mpsc::sync_channel(16);
+    let keeping = std::thread::spawn(move || keep_none(&queue));
+    orders.send(Order::Ask).unwrap();
+    let (reply, answer) = oneshot::channel();
+    orders.send(Order::Add(wanted(MODEL, None), reply)).unwrap();
+    let refused = answer.blocking_recv().unwrap().unwrap_err();
+    assert_eq!((&refused, refused.code()), (&Refused::NoFolder, "no-models-folder"));
+    assert!(refused.to_string().contains("`models`") && refused.hint().contains("models = "), "{refused} {}", refused.hint());
+    let (reply, answer) = oneshot::channel();
+    orders.send(Order::Remove(name(), reply)).unwrap();
+    assert_eq!(answer.blocking_recv().unwrap(), Err(Refused::NoSuchModel { name: name() }));
+    assert!(!keeping.is_finished());
+    orders.send(Order::Stop).unwrap();
+    keeping.join().unwrap();
+    // Where there is a folder, the same is taken.
+    Rig::new("").keeping.add(wanted("acme/other", None)).unwrap();
 }
 
 #[test]
