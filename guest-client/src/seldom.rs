@@ -36,8 +36,62 @@ impl Seldom {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    /// How long anything may take: generous, because machines are busy.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// What this thread logs.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// What each line with this message says was not told.
+        fn untold(&self, message: &str) -> Vec<u64> {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            lines.filter(|line| line["fields"]["message"] == message).map(|line| line["fields"]["untold"].as_u64().unwrap()).collect()
+        }
+    }
+
+    /// That what is `refused` is told of by lines with this message once a second, and that they leave none out: however often others make
+    /// that happen. On a runtime of one thread.
+    pub(crate) async fn assert_told_seldom(message: &str, mut refused: impl AsyncFnMut()) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let (began, mut times) = (Instant::now(), 0);
+        while times < 49 {
+            refused().await;
+            times += 1;
+        }
+        let told = loop {
+            refused().await;
+            times += 1;
+            // Whoever comes a second after the last line is told, and with that how many came between.
+            tokio::time::sleep(EVERY + Duration::from_millis(100)).await;
+            let told = log.untold(message);
+            if u64::try_from(told.len()).unwrap() + told.iter().sum::<u64>() == times {
+                break told;
+            }
+            assert!(began.elapsed() < PATIENCE, "{times} times: {told:?}");
+        };
+        assert!(u64::try_from(told.len()).unwrap() <= began.elapsed().as_secs() + 1, "{told:?}");
+    }
 
     #[test]
     fn each_code_is_told_once_a_second_with_how_often_it_was_not() {

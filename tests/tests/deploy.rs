@@ -82,6 +82,11 @@ impl Pod {
         &self.spec["containers"][0]
     }
 
+    /// The folder under which its models appear.
+    fn models(&self) -> &Path {
+        self.sidecar.models.as_deref().unwrap_or_else(|| panic!("{}: no folder of models", self.file))
+    }
+
     /// How `container` mounts the volume that has this path.
     fn mount<'a>(&self, container: &'a Value, path: &Path) -> &'a Value {
         let mounts = container["volumeMounts"].as_array().unwrap();
@@ -152,7 +157,7 @@ fn the_configurations_in_the_manifests_are_ours_and_fit_what_is_around_them() {
             assert_eq!(pod.mount(sidecar, Path::new(&model.sealed))["readOnly"], true, "{file}: {}", model.sealed);
         }
         // Plaintext is in memory that is bounded, and the engine cannot write there.
-        let (written, read) = (pod.mount(sidecar, &pod.sidecar.models), pod.mount(pod.engine(), &pod.sidecar.models));
+        let (written, read) = (pod.mount(sidecar, pod.models()), pod.mount(pod.engine(), pod.models()));
         assert_eq!((&written["name"], &written["readOnly"], &read["readOnly"]), (&read["name"], &Value::Null, &true.into()), "{file}");
         let folder = &pod.volume(written)["emptyDir"];
         assert_eq!(folder["medium"], "Memory", "{file}");
@@ -187,7 +192,7 @@ fn the_engines_in_the_manifests_are_given_models_that_are_kept() {
     for pod in Pod::all(&python) {
         let engine = pod.engine();
         let words = ["command", "args"].iter().filter_map(|part| engine[part].as_array()).flatten().filter_map(Value::as_str);
-        let below = format!("{}/", pod.sidecar.models.display());
+        let below = format!("{}/", pod.models().display());
         let mut named: Vec<String> = words.filter_map(|word| Some(word.split_once(&below)?.1.to_owned())).collect();
         assert!(!named.is_empty(), "{}", pod.file);
         let parts = engine["volumeMounts"].as_array().unwrap().iter().filter_map(|mount| mount["subPath"].as_str());

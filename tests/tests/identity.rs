@@ -6,7 +6,7 @@ mod world;
 use std::fs;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use serde_json::Value;
 use spiffe::{WorkloadApiClient, WorkloadApiError, X509Source};
 use spiffe_rustls::{authorizer, mtls_client, mtls_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use world::{World, assert_exit};
+use world::{World, assert_exit, plaintext};
 
 /// How long anything may take: generous, because machines are busy.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -96,12 +96,10 @@ impl Agents {
         let (api, socket, port) = (path("api.sock"), path("workload.sock"), free_port());
         let tokens = self.world.to(&format!("{workload}-tokens"));
         fs::create_dir_all(&tokens).unwrap();
-        let models = self.world.to(&format!("{workload}-models"));
         let user = rustix::process::geteuid().as_raw();
         let text = format!(
-            "models = \"{}\"\nsocket = \"{}\"\nprobes = \"127.0.0.1:{port}\"\ncheck-every-seconds = 3600\n\
+            "socket = \"{}\"\nprobes = \"127.0.0.1:{port}\"\ncheck-every-seconds = 3600\n\
              [[identity]]\npolicy = \"{}\"\nsocket = \"{}\"\nusers = [{user}]\n{}",
-            models.display(),
             api.display(),
             policy_of(workload),
             socket.display(),
@@ -136,12 +134,13 @@ fn id_of(workload: &str) -> String {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// One request over a stream that is then closed: status and body.
-fn http(mut stream: impl Read + Write, method: &str, path: &str) -> (u16, String) {
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+fn http(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -154,16 +153,16 @@ impl Workload {
     }
 
     fn probe(&self, path: &str) -> (u16, String) {
-        http(TcpStream::connect(&self.probes).unwrap(), "GET", path)
+        http(TcpStream::connect(&self.probes).unwrap(), "GET", path, "")
     }
 
     fn renew(&self) {
-        assert_eq!(http(UnixStream::connect(&self.api).unwrap(), "POST", "/v1/renew").0, 202);
+        assert_eq!(http(UnixStream::connect(&self.api).unwrap(), "POST", "/v1/renew", "").0, 202);
     }
 
     /// What the local API tells of its one identity.
     fn shown(&self) -> Value {
-        let (_, body) = http(UnixStream::connect(&self.api).unwrap(), "GET", "/v1/identities");
+        let (_, body) = http(UnixStream::connect(&self.api).unwrap(), "GET", "/v1/identities", "");
         serde_json::from_str::<Value>(&body).unwrap()[0].take()
     }
 
@@ -259,6 +258,47 @@ fn a_revoked_name_is_an_identity_no_longer() {
     assert_eq!(agent.shown()["denial"]["code"], "identity-revoked");
     let metric = format!("portcullis_sidecar_identity_held{{identity=\"{}\"}} 0", policy_of("research"));
     assert!(agent.probe("/metrics").1.contains(&metric));
+}
+
+#[test]
+fn the_end_takes_an_identity_back_whatever_its_keeper_waits_for() {
+    let mut agents = Agents::new();
+    // An exchange that hangs does so for longer than an end may take.
+    let timeout = format!("timeout-seconds = 300\n{}", plaintext(&agents.world.room));
+    agents.world.installation.write_guest("guest.toml", &timeout).unwrap();
+    agents.put_policy("research", 1, |_| {});
+    let mut agent = agents.start("research", &token_file(AWS, "aws")).ready();
+    agent.until("holding its token", |agent| agent.token("aws").is_some());
+
+    // A broker that takes questions and answers none.
+    let address = agents.world.installation.url().trim_start_matches("http://").to_owned();
+    agents.world.installation.stop().unwrap();
+    let silent = TcpListener::bind(address).unwrap();
+    silent.set_nonblocking(true).unwrap();
+    agent.renew();
+    let asking = std::cell::OnceCell::new();
+    agent.until("asking", |_| silent.accept().is_ok_and(|asked| asking.set(asked).is_ok()));
+    let sidecar = agent.sidecar.take().unwrap();
+    assert_exit(&sidecar.stop().unwrap(), 0);
+    assert_eq!(agent.token("aws"), None);
+    assert!(UnixStream::connect(&agent.socket).is_err() && asking.get().is_some());
+}
+
+#[test]
+fn a_sidecar_without_a_folder_of_models_is_ready_and_says_what_adding_one_takes() {
+    let agents = Agents::new();
+    agents.put_policy("research", 1, |_| {});
+    let agent = agents.start("research", "").ready();
+    assert_eq!(agent.probe("/startupz").0, 200);
+    let call = |method: &str, path: &str, body: &str| http(UnixStream::connect(&agent.api).unwrap(), method, path, body);
+    let (status, answer) = call("PUT", "/v1/models", "{\"name\":\"acme/a\",\"sealed\":\"/s\"}");
+    let problem: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, &problem["code"]), (409, &"no-models-folder".into()), "{answer}");
+    assert!(problem["hint"].as_str().unwrap().contains("models = "), "{answer}");
+    assert_eq!(call("DELETE", "/v1/models/acme/a", "").0, 404);
+    assert_eq!(call("GET", "/v1/models", ""), (200, "[]".to_owned()));
+    agent.renew();
+    assert_eq!(agent.probe("/readyz").0, 200);
 }
 
 #[test]

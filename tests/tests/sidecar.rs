@@ -5,15 +5,16 @@
 mod world;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use guest_client::sidecar::notes::Notes;
 use portcullis_tests::arguments;
-use portcullis_tests::installation::MODEL;
+use portcullis_tests::installation::{MODEL, whose};
 use portcullis_tests::machine::Tee;
 use portcullis_tests::memory::Kind;
 use portcullis_tests::policy;
@@ -27,6 +28,8 @@ use world::{CONTAINER_USER, GENUINE, World, assert_exit, can_mount, container, p
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The adapter of [`MODEL`].
 const ADAPTER: &str = "acme/tiny-llama-tone";
+/// A credential.
+const CREDENTIAL: &str = "acme/openai";
 /// A model of its own.
 const OTHER: &str = "acme/other";
 
@@ -196,7 +199,7 @@ fn http(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> 
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -495,7 +498,7 @@ fn what_is_left_when_a_sidecar_was_killed_is_put_away_at_the_end_of_the_next() {
 #[test]
 fn a_storage_that_says_nothing_holds_up_no_end() {
     let pod = Pod::new();
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let sealed = format!("http://{}/model", silent.local_addr().unwrap());
     let sidecar = pod.sidecar(&format!("[[model]]\nname = \"{MODEL}\"\nsealed = \"{sealed}\"\n"));
     // It waits for an answer now.
@@ -505,6 +508,68 @@ fn a_storage_that_says_nothing_holds_up_no_end() {
     assert_exit(&server.stop().unwrap(), 0);
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(names(&models.join("acme")), [""; 0]);
+}
+
+/// Waits until it holds.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "not {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_end_closes_doors_and_removes_secrets_without_waiting_then_the_models_go_and_the_folder_is_free_last() {
+    let mut pod = Pod::new();
+    // An exchange that hangs does so for longer than this test takes.
+    let timeout = format!("timeout-seconds = 300\n{}", plaintext(&pod.world.room));
+    pod.world.installation.write_guest("guest.toml", &timeout).unwrap();
+    pod.put_lifetime(10, "1 hour");
+    let what = arguments!["credential", "put", CREDENTIAL, "--from", "-"].into_iter().chain(whose());
+    pod.world.installation.programs().run_with(Part::Command, what, b"sk-0123456789").unwrap().expect(0).unwrap();
+    let (secret, proxy) = (pod.world.to("credential"), pod.world.installation.path("run/proxy.sock"));
+    let lines = format!(
+        "[[credential]]\nname = \"{CREDENTIAL}\"\nfile = \"{}\"\n[[proxy]]\nlisten = \"{}\"\nupstream = \"https://127.0.0.1:1\"\n\
+         credential = \"{CREDENTIAL}\"\nallow = [\"GET /v1/models\"]\n{}",
+        secret.display(),
+        proxy.display(),
+        pod.model(MODEL, "sealed", "")
+    );
+    let sidecar = pod.sidecar_as(As::Privileged, &lines);
+    sidecar.until("ready", |sidecar| sidecar.is_ready() && secret.exists());
+    assert!(UnixStream::connect(&proxy).is_ok());
+
+    // A broker that takes questions and answers none: the keepers of models and of credentials wait for it.
+    pod.world.installation.stop().unwrap();
+    let silent = TcpListener::bind(&pod.address).unwrap();
+    silent.set_nonblocking(true).unwrap();
+    assert_eq!(sidecar.local("POST", "/v1/renew", "").0, 202);
+    let mut asking = Vec::new();
+    until("asked by both", || {
+        asking.extend(silent.accept().ok());
+        asking.len() == 2
+    });
+    let (link, version) = (sidecar.current(MODEL), sidecar.models.join(format!("{MODEL}@1")));
+    let Sidecar { server, probes, socket, models } = sidecar;
+    let ended = std::thread::spawn(move || server.stop().unwrap());
+    until("behind closed doors", || {
+        UnixStream::connect(&proxy).is_err() && UnixStream::connect(&socket).is_err() && TcpStream::connect(&probes).is_err()
+    });
+    until("without secrets", || !secret.exists());
+    let taken = Notes::claim(&models).err().map(|error| error.kind());
+    assert_eq!(taken, Some(ErrorKind::ResourceBusy), "the folder is still its own");
+    assert!(link.exists() && version.is_dir() && !ended.is_finished(), "what the keeper holds waits for the keeper");
+
+    // Nobody waits any more.
+    drop((silent, asking));
+    let mut free = None;
+    until("free", || {
+        free = Notes::claim(&models).ok();
+        free.is_some()
+    });
+    assert_eq!(names(&models.join("acme")), [""; 0], "whoever gets the folder next finds nothing in it");
+    assert_exit(&ended.join().unwrap(), 0);
 }
 
 #[test]

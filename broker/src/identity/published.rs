@@ -19,7 +19,7 @@ const REFRESH: Duration = Duration::from_secs(300);
 pub struct Published {
     /// The SPIFFE bundle: everything that verifies an SVID of ours.
     pub bundle: Arc<str>,
-    /// The keys that clouds read: RS256 alone. `None` without an issuer.
+    /// The keys that clouds read: RS256 alone. `None` without an issuer, once nothing lives that its keys signed.
     pub jwks: Option<Arc<str>>,
     /// OpenID Connect discovery. `None` without an issuer.
     pub discovery: Option<Arc<str>>,
@@ -50,7 +50,7 @@ impl Published {
         let issuer = realm.issuer.as_deref();
         Ok(Self {
             bundle: bundle.to_json().into(),
-            jwks: issuer.map(|_| set(IssuerUse::JwtRs256)).transpose()?,
+            jwks: (issuer.is_some() || ring.of(IssuerUse::JwtRs256).next().is_some()).then(|| set(IssuerUse::JwtRs256)).transpose()?,
             discovery: issuer.map(discovery).transpose()?,
             results: set(IssuerUse::Result)?,
         })

@@ -17,7 +17,7 @@ use super::terms::{Due, Serving, Term, signer};
 pub(super) struct IssuerKey {
     pub(super) usage: IssuerUse,
     pub(super) term: Term,
-    material: Material,
+    material: Arc<Material>,
     kid: String,
 }
 
@@ -64,7 +64,13 @@ impl IssuerKey {
             Material::Ec(key) => key.kid().to_owned(),
             Material::Rsa(key) => key.kid().to_owned(),
         };
-        Self { usage, term, material, kid }
+        Self { usage, term, material: Arc::new(material), kid }
+    }
+
+    /// The same key, which signs until then and no longer.
+    fn ended(&self, at: UnixTime) -> Self {
+        let term = Term { ends: at, ..self.term };
+        Self { usage: self.usage, term, material: Arc::clone(&self.material), kid: self.kid.clone() }
     }
 
     /// What it is known by: the RFC 7638 thumbprint of a key for tokens; of an authority the SHA-256 of its key.
@@ -73,28 +79,28 @@ impl IssuerKey {
     }
 
     pub(super) fn signer(&self) -> &dyn TokenSigner {
-        match &self.material {
+        match &*self.material {
             Material::X509 { key, .. } | Material::Ec(key) => key,
             Material::Rsa(key) => &**key,
         }
     }
 
     pub(super) fn jwk(&self) -> Jwk {
-        match &self.material {
+        match &*self.material {
             Material::X509 { key, .. } | Material::Ec(key) => key.jwk(),
             Material::Rsa(key) => key.jwk(),
         }
     }
 
     pub(super) fn certificate(&self) -> Option<&Vec<u8>> {
-        match &self.material {
+        match &*self.material {
             Material::X509 { certificate, .. } => Some(certificate),
             Material::Ec(_) | Material::Rsa(_) => None,
         }
     }
 
     pub(super) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, IssuerError> {
-        Ok(match &self.material {
+        Ok(match &*self.material {
             Material::X509 { key, .. } | Material::Ec(key) => key.to_pkcs8()?,
             Material::Rsa(key) => key.to_pkcs8()?,
         })
@@ -127,6 +133,11 @@ impl Ring {
         for due in due {
             match due {
                 Due::Create { usage, term } => next.keys.push(Arc::new(IssuerKey::generate(*usage, *term, of, now)?)),
+                Due::End { kid, at } => {
+                    for key in next.keys.iter_mut().filter(|key| key.kid() == kid) {
+                        *key = Arc::new(key.ended(*at));
+                    }
+                }
                 Due::Retire { kid, .. } => next.keys.retain(|key| key.kid() != kid),
             }
         }
@@ -147,7 +158,7 @@ impl Ring {
     /// The authority that signs certificates, and its certificate's last second.
     pub(super) fn authority(&self, at: UnixTime) -> Result<(&EcKey, UnixTime), IssuerError> {
         let key = self.signing(IssuerUse::X509, at)?;
-        match &key.material {
+        match &*key.material {
             Material::X509 { key: signer, .. } => Ok((signer, key.term.ends)),
             Material::Ec(_) | Material::Rsa(_) => Err(IssuerError::NoKey(IssuerUse::X509.as_str())),
         }

@@ -8,6 +8,9 @@
 //!  successor                       ├── published ────┼── signs ──── …
 //!                                  └─ overlap before ┘
 //! ```
+//!
+//! A key whose use is no longer served, because the configuration has changed, signs no longer from then on, and stays published as long as
+//! one that a successor has relieved.
 
 use std::time::Duration;
 
@@ -31,7 +34,7 @@ pub struct Term {
     /// The first second at which it signs; it is published before.
     pub signs: UnixTime,
     /// The last second at which it may sign, and at which a CA's certificate holds: twice its life, for a broker that was down when a
-    /// successor was due.
+    /// successor was due; or when its use was found to have ended.
     pub ends: UnixTime,
 }
 
@@ -56,6 +59,13 @@ pub enum Due {
         /// From when to when.
         term: Term,
     },
+    /// A key signs no longer, though no other takes its place. It stays published.
+    End {
+        /// Its id.
+        kid: String,
+        /// The last second at which it may have signed.
+        at: UnixTime,
+    },
     /// A key is no longer to be published.
     Retire {
         /// What for.
@@ -76,18 +86,34 @@ const fn longest(usage: IssuerUse) -> Duration {
     }
 }
 
-/// Everything that is due `now`. `served` are the uses that there must be a key for; keys of any other use are retired.
+/// Everything that is due `now`. `served` are the uses that there must be a key for; keys of any other use sign no longer, and are retired
+/// when nothing lives any more that they signed.
 #[must_use]
 pub fn due(keys: &[Serving<'_>], served: &[IssuerUse], terms: Terms, now: UnixTime) -> Vec<Due> {
     let mut due: Vec<_> = served.iter().filter_map(|usage| create(keys, *usage, terms, now)).collect();
-    let retire = |key: &Serving<'_>| Due::Retire { usage: key.usage, kid: key.kid.to_owned() };
-    due.extend(keys.iter().filter(|key| !served.contains(&key.usage) || is_over(key, keys, now)).map(retire));
+    due.extend(keys.iter().filter_map(|key| ending(key, keys, served, now)));
     due
+}
+
+/// What is due of a key at the end of its service.
+fn ending(key: &Serving<'_>, keys: &[Serving<'_>], served: &[IssuerUse], now: UnixTime) -> Option<Due> {
+    let Term { signs, ends } = key.term;
+    let is_over = if served.contains(&key.usage) {
+        is_relieved(key, keys, now)
+    } else if signs <= now && now < ends {
+        return Some(Due::End { kid: key.kid.to_owned(), at: now });
+    } else {
+        // It has never signed, or for longer than anything lives no more.
+        now < signs || now > ends.plus(outlived(key.usage)) || is_relieved(key, keys, now)
+    };
+    is_over.then(|| Due::Retire { usage: key.usage, kid: key.kid.to_owned() })
 }
 
 /// The first key of a use, or the successor of its newest once that is near the end of its life.
 fn create(keys: &[Serving<'_>], usage: IssuerUse, terms: Terms, now: UnixTime) -> Option<Due> {
     let newest = keys.iter().filter(|key| key.usage == usage).map(|key| key.term).max_by_key(|term| term.signs);
+    // One that has ended signs no longer: it may be of a use that was not served for a while.
+    let newest = newest.filter(|term| now < term.ends);
     let signs = match newest {
         None => now,
         Some(newest) if newest.signs > now => return None,
@@ -97,16 +123,21 @@ fn create(keys: &[Serving<'_>], usage: IssuerUse, terms: Terms, now: UnixTime) -
                 return None;
             }
             // Late: still published for the overlap before it signs, unless its predecessor can sign no longer.
-            planned.max(now.plus(terms.overlap)).min(newest.ends.max(now))
+            planned.max(now.plus(terms.overlap)).min(newest.ends)
         }
     };
     let ends = signs.plus(terms.life).plus(terms.life);
     Some(Due::Create { usage, term: Term { signs, ends } })
 }
 
+/// How long after a key has signed for the last time it stays published: longer than anything lives that it signed.
+fn outlived(usage: IssuerUse) -> Duration {
+    longest(usage) + MARGIN
+}
+
 /// Whether a later key of the same use has been signing for longer than anything lives that this one signed.
-fn is_over(key: &Serving<'_>, keys: &[Serving<'_>], now: UnixTime) -> bool {
-    let last = longest(key.usage) + MARGIN;
+fn is_relieved(key: &Serving<'_>, keys: &[Serving<'_>], now: UnixTime) -> bool {
+    let last = outlived(key.usage);
     keys.iter().any(|later| later.usage == key.usage && later.term.signs > key.term.signs && now > later.term.signs.plus(last))
 }
 
@@ -146,6 +177,7 @@ mod tests {
             for due in &due {
                 match due {
                     Due::Create { usage, term } => self.0.push((*usage, format!("{usage:?} {}", now.seconds()), *term)),
+                    Due::End { kid, at } => self.0.iter_mut().filter(|(_, other, _)| other == kid).for_each(|(.., term)| term.ends = *at),
                     Due::Retire { kid, .. } => self.0.retain(|(_, other, _)| other != kid),
                 }
             }
@@ -222,13 +254,46 @@ mod tests {
         assert_eq!(ring.signs(IssuerUse::X509, before).signs, at(0));
     }
 
+    const BOTH: &[IssuerUse] = &[IssuerUse::JwtEs256, IssuerUse::JwtRs256];
+    /// Of a token's life and the margin.
+    const OUTLIVED: u64 = 300 + HOUR;
+
     #[test]
-    fn a_use_that_is_no_longer_served_is_retired() {
+    fn a_key_whose_use_is_no_longer_served_is_retired_when_all_that_it_signed_is_over() {
         let mut ring = Ring::default();
-        let both = [IssuerUse::JwtEs256, IssuerUse::JwtRs256];
-        assert_eq!(ring.step(&both, at(0)).len(), 2);
-        let due = ring.step(&both[..1], at(1));
-        assert!(matches!(due.as_slice(), [Due::Retire { usage: IssuerUse::JwtRs256, .. }]), "{due:?}");
+        ring.step(BOTH, at(0));
+        let ended = ring.step(&BOTH[..1], at(DAY));
+        assert!(matches!(ended.as_slice(), [Due::End { at: last, .. }] if *last == at(DAY)), "{ended:?}");
+        // However often is looked meanwhile, that is not put off.
+        for now in [DAY, DAY + 1, DAY + HOUR, DAY + OUTLIVED] {
+            assert_eq!(ring.step(&BOTH[..1], at(now)), [], "{now}: what it signed last may still live, by somebody's clock");
+        }
+        let retired = ring.step(&BOTH[..1], at(DAY + OUTLIVED + 1));
+        assert!(matches!(retired.as_slice(), [Due::Retire { usage: IssuerUse::JwtRs256, .. }]), "{retired:?}");
+        assert_eq!(ring.0.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_waits_for_a_use_that_is_no_longer_served_has_signed_nothing_and_goes_at_once() {
+        let mut ring = Ring::default();
+        ring.step(BOTH, at(0));
+        assert_eq!(ring.step(BOTH, at(23 * DAY)).len(), 2);
+        let due = ring.step(&BOTH[..1], at(24 * DAY));
+        assert!(matches!(due.as_slice(), [Due::End { .. }, Due::Retire { usage: IssuerUse::JwtRs256, .. }]), "{due:?}");
+    }
+
+    #[test]
+    fn a_use_that_is_served_again_gets_a_key_of_its_own_beside_the_one_that_ended() {
+        let mut ring = Ring::default();
+        ring.step(BOTH, at(0));
+        ring.step(&BOTH[..1], at(DAY));
+        let [Due::Create { usage: IssuerUse::JwtRs256, term }] = ring.step(BOTH, at(DAY + 60))[..] else { panic!("one key") };
+        assert_eq!((term.signs, ring.signs(IssuerUse::JwtRs256, at(DAY + 60))), (at(DAY + 60), term));
+        let count = |ring: &Ring| ring.0.iter().filter(|(usage, ..)| *usage == IssuerUse::JwtRs256).count();
+        assert_eq!(ring.step(BOTH, at(DAY + 60 + OUTLIVED)), []);
+        assert_eq!(count(&ring), 2);
+        assert_eq!(ring.step(BOTH, at(DAY + 61 + OUTLIVED)).len(), 1);
+        assert_eq!((count(&ring), ring.signs(IssuerUse::JwtRs256, at(2 * DAY))), (1, term));
     }
 
     #[test]

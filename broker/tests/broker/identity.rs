@@ -638,15 +638,43 @@ async fn a_successor_is_published_then_signs_and_the_old_key_stays_until_all_it_
 }
 
 #[tokio::test]
-async fn a_key_that_was_retired_early_for_want_of_a_use_is_gone() {
+async fn a_key_for_clouds_stays_published_without_an_issuer_until_all_it_signed_is_over() {
     let mut house = house().await;
-    let with = own_bundle(&*house.open().await);
+    let broker = house.open().await;
+    let with = own_bundle(&broker);
+    let given = identified(ask(&broker, &audience(CLOUD)).await);
+    let token = std::str::from_utf8(given.jwt[0].token.expose()).unwrap().to_owned();
+    drop(broker);
+
     house.identity = Some(configured(None));
     let broker = house.open().await;
     let without = own_bundle(&broker);
-    assert_eq!((with.jwt_authorities().len(), without.jwt_authorities().len()), (2, 1));
+    assert_eq!(without.jwt_authorities(), with.jwt_authorities());
     assert!(without.follows(&with).is_ok());
+    assert_eq!(verify_svid(&token, &without, CLOUD, clock::now()).unwrap().id(), &given.spiffe_id);
+    let published = issuer(&broker).published().unwrap();
+    let clouds = KeySet::parse(published.jwks.unwrap().as_bytes()).unwrap();
+    foreign(&token, clouds.keys(), jsonwebtoken::Algorithm::RS256, CLOUD);
+    assert!(published.discovery.is_none(), "nobody is told to come");
+    drop(broker);
+
+    // A later start does not put it off.
+    let (ended, life_and_margin) = (house.at, Duration::from_secs(300) + HOUR);
+    house.at = ended.plus(life_and_margin);
+    let broker = house.open().await;
+    assert_eq!(own_bundle(&broker).jwt_authorities(), with.jwt_authorities());
+    assert!(issuer(&broker).published().unwrap().jwks.is_some());
+    issuer(&broker).rotate(&broker.ledger, ended.plus(life_and_margin + Duration::from_secs(1))).await.unwrap();
+    let gone = own_bundle(&broker);
+    assert_eq!(gone.jwt_authorities().len(), 1);
+    assert!(gone.follows(&without).is_ok());
     assert!(issuer(&broker).published().unwrap().jwks.is_none());
+    assert!(verify_svid(&token, &gone, CLOUD, clock::now()).is_err());
+    let retired = events(&broker).await.into_iter().filter_map(|event| match event {
+        Event::IssuerKey { usage, action: KeyAction::Retired, .. } => Some(usage),
+        _ => None,
+    });
+    assert_eq!(retired.collect::<Vec<_>>(), [IssuerUse::JwtRs256]);
 }
 
 fn open(house: &House) -> Result<Issuer, IssuerError> {

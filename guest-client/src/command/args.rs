@@ -805,7 +805,7 @@ The file of proxies; a sidecar.toml has the same tables:
 
 const SIDECAR: &str = "\
 What it keeps open (/etc/portcullis/sidecar.toml):
-  models = \"/models\"                         # where models appear: /models/NAME@VERSION and /models/NAME@current
+  models = \"/models\"                         # where models appear, if any are kept: /models/NAME@VERSION and NAME@current
   way = \"open\"                               # to memory; \"mount\": by FUSE, decrypted on first touch
   probes = \"0.0.0.0:9901\"                    # /startupz /readyz /livez /metrics  [127.0.0.1:9901]
   socket = \"/run/portcullis/sidecar.sock\"    # the local API; peers = [1000] lets other users in, socket-mode = \"660\"

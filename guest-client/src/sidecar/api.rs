@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 
 use super::catalog::{ModelView, Phase};
 use super::config::Wanted;
-use super::credentials::routes;
+use super::credentials;
 use super::keeper::{Order, Refused};
 use super::listen;
 use super::shown::Shown;
@@ -75,13 +75,20 @@ impl Peer {
 ///
 /// # Errors
 /// The system's.
-pub fn serve(socket: UnixListener, mut peers: Vec<u32>, shown: Shown, orders: SyncSender<Order>) -> io::Result<JoinHandle<()>> {
+pub fn serve(socket: UnixListener, peers: Vec<u32>, shown: Shown, orders: SyncSender<Order>) -> io::Result<JoinHandle<()>> {
     socket.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(socket)?;
+    let routes = routes(peers, shown, orders);
+    let bounds = listen::Bounds { connections: CONNECTIONS, lifetime: LIFETIME };
+    Ok(tokio::spawn(listen::serve(listener, bounds, move |stream| routes.clone().layer(Extension(Peer::of(stream))))))
+}
+
+/// The routes, for the sidecar's own user and these `peers`; each request says who asks.
+fn routes(mut peers: Vec<u32>, shown: Shown, orders: SyncSender<Order>) -> Router {
     peers.push(rustix::process::geteuid().as_raw());
-    let secrets = routes(Arc::clone(&shown.credentials), peers.clone());
+    let secrets = credentials::routes(Arc::clone(&shown.credentials), peers.clone());
     let api = Arc::new(Api { shown, orders, peers, refusals: Seldom::default() });
-    let routes = Router::new()
+    Router::new()
         .route("/v1/models", get(list).put(add))
         .route("/v1/models/{*name}", get(one).delete(remove))
         .route("/v1/identities", get(list_identities))
@@ -89,9 +96,7 @@ pub fn serve(socket: UnixListener, mut peers: Vec<u32>, shown: Shown, orders: Sy
         .layer(from_fn_with_state(Arc::clone(&api), known_peer))
         .with_state(api)
         .merge(secrets)
-        .layer(DefaultBodyLimit::max(BODY));
-    let bounds = listen::Bounds { connections: CONNECTIONS, lifetime: LIFETIME };
-    Ok(tokio::spawn(listen::serve(listener, bounds, move |stream| routes.clone().layer(Extension(Peer::of(stream))))))
+        .layer(DefaultBodyLimit::max(BODY))
 }
 
 async fn known_peer(State(api): State<Arc<Api>>, Extension(Peer(user)): Extension<Peer>, request: Request, next: Next) -> Response {
@@ -254,7 +259,7 @@ async fn order(api: &Api, order: impl FnOnce(oneshot::Sender<Result<(), Refused>
         Ok(Ok(())) => Ok(()),
         Ok(Err(refused)) => {
             let status = if matches!(refused, Refused::NoSuchModel { .. }) { 404 } else { 409 };
-            Err(Box::new(problem(status, refused.code(), &refused.to_string(), "GET /v1/models lists what is kept")))
+            Err(Box::new(problem(status, refused.code(), &refused.to_string(), refused.hint())))
         }
         Err(_) => Err(Box::new(ending())),
     }
@@ -277,4 +282,33 @@ pub(super) fn problem(status: u16, code: &str, title: &str, hint: &str) -> Respo
     problem.hint = (!hint.is_empty()).then(|| hint.to_owned());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, Problem::MEDIA_TYPE)], serde_json::to_vec(&problem).unwrap_or_default()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seldom::tests::assert_told_seldom;
+    use crate::sidecar::catalog::Catalog;
+    use crate::sidecar::config::SidecarConfig;
+    use axum::body::Body;
+    use axum::http;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn users_that_may_not_use_it_are_told_of_once_a_second() {
+        let catalog = Arc::new(Catalog::new(&SidecarConfig::parse("").unwrap()));
+        let (orders, _queue) = std::sync::mpsc::sync_channel(1);
+        let own = rustix::process::geteuid().as_raw();
+        let (peer, other) = (own + 1, own + 2);
+        let routes = routes(vec![peer], Shown::models(catalog), orders);
+        let status = async |user| {
+            let request = http::Request::get("/v1/models").body(Body::empty()).unwrap();
+            routes.clone().layer(Extension(Peer(user))).oneshot(request).await.unwrap().status()
+        };
+        assert_eq!((status(Some(own)).await, status(Some(peer)).await), (StatusCode::OK, StatusCode::OK));
+        assert_told_seldom("a caller of the local API was refused", async || {
+            assert_eq!(status(Some(other)).await, StatusCode::FORBIDDEN);
+        })
+        .await;
+    }
 }

@@ -1,7 +1,7 @@
 //! The models and how each stands: written by the keeper and the openers, read by everybody else.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -119,7 +119,7 @@ pub struct ModelView {
 }
 
 impl ModelView {
-    fn new(wanted: &Wanted, models: &std::path::Path) -> Self {
+    fn new(wanted: &Wanted, models: &Path) -> Self {
         Self {
             name: wanted.name.clone(),
             wanted: wanted.version,
@@ -193,7 +193,6 @@ struct State {
 pub struct Catalog {
     state: Mutex<State>,
     changes: watch::Sender<()>,
-    models: PathBuf,
     on_expiry: OnExpiry,
 }
 
@@ -210,11 +209,13 @@ impl Catalog {
     /// Of the models that are configured, none of which is open.
     #[must_use]
     pub fn new(config: &SidecarConfig) -> Self {
-        let models = config.wanted.iter().map(|wanted| (wanted.name.clone(), ModelView::new(wanted, &config.models))).collect();
+        // Without a folder for them, none is configured.
+        let wanted = config.models.iter().flat_map(|models| config.wanted.iter().map(move |wanted| (models, wanted)));
+        let models = wanted.map(|(models, wanted)| (wanted.name.clone(), ModelView::new(wanted, models))).collect();
         let configured: Vec<Name> = config.wanted.iter().map(|wanted| wanted.name.clone()).collect();
         let started = configured.is_empty();
         let state = State { models, counts: Counts::default(), started, configured, last_answer: None };
-        Self { state: Mutex::new(state), changes: watch::Sender::new(()), models: config.models.clone(), on_expiry: config.on_expiry }
+        Self { state: Mutex::new(state), changes: watch::Sender::new(()), on_expiry: config.on_expiry }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -280,10 +281,10 @@ impl Catalog {
         state.models.values().filter_map(|model| Some(Unready { model: model.name.clone(), code: why(model)? })).collect()
     }
 
-    /// Takes a model in, or takes up what is wanted of it now.
-    pub fn want(&self, wanted: &Wanted) {
+    /// Takes a model in, which is to appear under the folder `models`, or takes up what is wanted of it now.
+    pub fn want(&self, wanted: &Wanted, models: &Path) {
         self.change(|state| {
-            let model = state.models.entry(wanted.name.clone()).or_insert_with(|| ModelView::new(wanted, &self.models));
+            let model = state.models.entry(wanted.name.clone()).or_insert_with(|| ModelView::new(wanted, models));
             (model.wanted, model.base) = (wanted.version, wanted.base.clone());
         });
     }
@@ -398,7 +399,7 @@ mod tests {
         assert_eq!((catalog.started(), codes(&catalog)), (false, vec!["not-open"]));
         open(&catalog, "acme/a");
         assert_eq!((catalog.started(), codes(&catalog)), (true, vec![]));
-        catalog.want(&wanted("acme/b"));
+        catalog.want(&wanted("acme/b"), Path::new("/models"));
         assert_eq!(codes(&catalog), Vec::<&str>::new(), "a model that was added makes no pod unready");
         catalog.update(&name, |model| model.expired = true);
         assert_eq!((catalog.started(), codes(&catalog)), (true, vec!["lease-expired"]));

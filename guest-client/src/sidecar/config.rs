@@ -146,7 +146,7 @@ impl CredentialTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
-    models: PathBuf,
+    models: Option<PathBuf>,
     #[serde(default)]
     way: Way,
     socket: Option<PathBuf>,
@@ -174,8 +174,8 @@ struct File {
 /// What the sidecar is told.
 #[derive(Clone, Debug)]
 pub struct SidecarConfig {
-    /// The folder under which models appear.
-    pub models: PathBuf,
+    /// The folder under which models appear; `None`: there are none, and none can be added.
+    pub models: Option<PathBuf>,
     /// How models are opened.
     pub way: Way,
     /// The local API's socket; `None`: there is no local API.
@@ -230,7 +230,7 @@ impl SidecarConfig {
     /// What is wrong, with its place.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-        let relative = [Some(&file.models), file.socket.as_ref()].into_iter().flatten().find(|path| !path.is_absolute());
+        let relative = [file.models.as_ref(), file.socket.as_ref()].into_iter().flatten().find(|path| !path.is_absolute());
         if let Some(relative) = relative {
             return Err(format!("{} is not an absolute path", relative.display()));
         }
@@ -240,6 +240,9 @@ impl SidecarConfig {
             return Err("check-every-seconds: expected 1 or more".to_owned());
         }
         users::check(&file.peers).map_err(|what| format!("peers: {what}"))?;
+        if let (None, Some(model)) = (&file.models, file.model.first()) {
+            return Err(format!("models: the folder under which {} is to appear is missing", model.name));
+        }
         check(&file.model)?;
         let credentials = file.credential.into_iter().map(CredentialTable::read).collect::<Result<Vec<_>, _>>()?;
         check_credentials(&credentials)?;
@@ -328,6 +331,18 @@ mod tests {
         assert_eq!((config.way, config.on_expiry, config.on_denial), (Way::Open, OnExpiry::Unready, OnDenial::AtExpiry));
         assert!(config.socket.is_none() && config.peers.is_empty() && config.wanted.is_empty());
         assert!(config.probes.ip().is_loopback());
+    }
+
+    #[test]
+    fn a_folder_is_missing_only_where_a_model_is_to_appear_in_it() {
+        let others = "socket = \"/run/sidecar.sock\"\n[[identity]]\npolicy = \"p\"\nsocket = \"/run/b/workload.sock\"\nusers = [1]\n\
+                      [[credential]]\nname = \"a\"\n";
+        let config = SidecarConfig::parse(others).unwrap();
+        assert_eq!((config.models, config.identities.len(), config.credentials.len()), (None, 1, 1));
+        let with_model = format!("{others}[[model]]\nname = \"acme/a\"\nsealed = \"/s\"\n");
+        let missing = "models: the folder under which acme/a is to appear is missing";
+        assert_eq!(SidecarConfig::parse(&with_model).unwrap_err(), missing);
+        assert_eq!(SidecarConfig::parse(&format!("{LEAST}{with_model}")).unwrap().models.as_deref(), Some(Path::new("/models")));
     }
 
     #[test]

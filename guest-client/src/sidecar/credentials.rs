@@ -304,3 +304,47 @@ fn value(body: &CredentialBody, variable: Option<&str>) -> Option<(&'static str,
 fn unknown() -> Response {
     problem(404, "no-such-credential", "no such credential is held", "GET /v1/credentials lists them")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seldom::tests::assert_told_seldom;
+    use axum::body::Body;
+    use axum::http;
+    use tower::ServiceExt;
+
+    /// A user that may read `a`, and not `b`.
+    const NAMED: u32 = 4711;
+
+    /// The routes of a pod that holds nothing yet.
+    fn served() -> Router {
+        let text = format!("[[credential]]\nname = \"a\"\nusers = [{NAMED}]\n[[credential]]\nname = \"b\"\n");
+        let wanted = SidecarConfig::parse(&text).unwrap().credentials;
+        routes(Arc::new(Pod { keeping: None, wanted }), vec![])
+    }
+
+    async fn status(routes: &Router, user: u32, path: &str) -> u16 {
+        let request = http::Request::get(path).body(Body::empty()).unwrap();
+        routes.clone().layer(Extension(Peer(Some(user)))).oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn users_that_no_credential_names_are_told_of_once_a_second() {
+        let routes = served();
+        assert_eq!(status(&routes, NAMED, "/v1/credentials").await, 200);
+        assert_told_seldom("a caller of the local API was refused", async || {
+            assert_eq!(status(&routes, NAMED + 1, "/v1/credentials").await, 403);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn users_that_ask_for_the_credential_of_others_are_told_of_once_a_second() {
+        let routes = served();
+        assert_eq!(status(&routes, NAMED, "/v1/credentials/a").await, 404, "allowed, and not held yet");
+        assert_told_seldom("a caller of the local API was refused a credential", async || {
+            assert_eq!(status(&routes, NAMED, "/v1/credentials/b").await, 403);
+        })
+        .await;
+    }
+}

@@ -145,7 +145,7 @@ impl Keeping {
     pub(super) fn take_in(&mut self, found: &Found) {
         let at = clock::moment();
         for (name, version) in &found.versions {
-            let path = place::version(&self.sidecar.models, name, *version);
+            let path = place::version(self.notes.models(), name, *version);
             let left = self.notes.read(name, *version).and_then(|note| {
                 let open = OpenVersion::left(path.clone(), &note, self.guest.plaintext)?;
                 Some(Held::new(open, self.next_id(), note.lease(at)))
@@ -262,7 +262,7 @@ impl Keeping {
             }
         }
         let (id, ending) = (self.next_id(), Arc::default());
-        let path = place::version(&self.sidecar.models, name, version);
+        let path = place::version(self.notes.models(), name, version);
         let phase = Phase::Opening { done: 0, total: 0 };
         self.catalog.update(name, |model| model.show(VersionView { version, phase, path, way, manifest, publisher, tampered: 0 }));
         let opening = Opening {
@@ -273,7 +273,7 @@ impl Keeping {
             sealed,
             storage: self.guest.storage.clone(),
             signer,
-            models: self.sidecar.models.clone(),
+            models: self.notes.models().to_owned(),
             plaintext: self.guest.plaintext,
             rooms: Arc::clone(&self.rooms),
             ending: Arc::clone(&ending),
@@ -332,7 +332,7 @@ impl Keeping {
         let Some(kept) = self.models.get_mut(name) else { return self.leave(name, BTreeMap::from([(version, held)])) };
         kept.held.insert(version, held);
         self.note(name, version);
-        if let Err(error) = place::make_current(&self.sidecar.models, &self.notes, name, version) {
+        if let Err(error) = place::make_current(&self.notes, name, version) {
             // It lies there whole, and the next time it need not be opened.
             self.catalog.update(name, |model| model.show(shown));
             return self.not_opened(name, version, &OpenFailed::Link(error));
@@ -444,7 +444,7 @@ impl Keeping {
             }
         });
         if is_current {
-            self.hook.tell(Change::Expired, name, Some(version), &place::current(&self.sidecar.models, name));
+            self.hook.tell(Change::Expired, name, Some(version), &place::current(self.notes.models(), name));
         }
     }
 
@@ -509,7 +509,7 @@ impl Keeping {
     }
 
     fn drop_link(&self, name: &Name) {
-        if let Err(error) = place::remove_current(&self.sidecar.models, name) {
+        if let Err(error) = place::remove_current(self.notes.models(), name) {
             tracing::error!(model = %name, %error, "the link cannot be removed");
         }
     }

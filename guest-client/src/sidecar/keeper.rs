@@ -108,6 +108,9 @@ pub enum Refused {
     /// Too many models.
     #[error("{MODELS} models are kept already")]
     TooMany,
+    /// There is no folder in which a model could appear.
+    #[error("no model can be kept: sidecar.toml has no `models`, the folder under which it would appear")]
+    NoFolder,
 }
 
 impl Refused {
@@ -120,6 +123,30 @@ impl Refused {
             Self::NoBase { .. } => "no-base",
             Self::BaseCycle { .. } => "base-cycle",
             Self::TooMany => "too-many-models",
+            Self::NoFolder => "no-models-folder",
+        }
+    }
+
+    /// What may help.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoFolder => "models = \"/PATH\" in sidecar.toml names it; then the sidecar is to be started again",
+            _ => "GET /v1/models lists what is kept",
+        }
+    }
+}
+
+/// In a keeper's place where there is no folder of models: nothing is held, and whoever wants a model kept is told why it cannot be. Until it
+/// is told to stop.
+pub fn keep_none(queue: &Receiver<Order>) {
+    for order in queue {
+        match order {
+            Order::Add(_, reply) => drop(reply.send(Err(Refused::NoFolder))),
+            Order::Remove(name, reply) => drop(reply.send(Err(Refused::NoSuchModel { name }))),
+            Order::Stop => return,
+            // There is nothing to ask about, and nothing is ever opened.
+            Order::Ask | Order::Opened(..) | Order::MountEnded(..) => {}
         }
     }
 }
@@ -174,8 +201,8 @@ impl Keeper {
     ) -> Result<Self, SidecarError> {
         let client = Client::new(&guest.broker)?;
         let attester = guest.evidence.attester(&guest.interfaces)?;
-        let found = place::find(&sidecar.models);
-        let found = found.map_err(|error| SidecarError::Models { path: sidecar.models.clone(), error })?;
+        let found = place::find(notes.models());
+        let found = found.map_err(|error| SidecarError::Models { path: notes.models().to_owned(), error })?;
         let keeping = Keeping::new(guest, sidecar, notes, catalog, (orders, queue), hook);
         Ok(Self { client, attester, terms, keeping, found })
     }
@@ -309,7 +336,7 @@ impl Keeping {
         if self.models.len() >= MODELS && !self.models.contains_key(&wanted.name) {
             return Err(Refused::TooMany);
         }
-        self.catalog.want(&wanted);
+        self.catalog.want(&wanted, self.notes.models());
         let kept = self.models.entry(wanted.name.clone()).or_insert_with(|| Kept::new(wanted.clone()));
         kept.want(wanted);
         self.ask_soon();
@@ -498,7 +525,7 @@ impl Keeping {
 
     pub(super) fn permitted_again(&self, name: &Name, version: Option<Version>, lease: Lease) {
         tracing::info!(model = %name, lease = %lease.until(), "permitted again");
-        self.hook.tell(Change::Renewed, name, version, &place::current(&self.sidecar.models, name));
+        self.hook.tell(Change::Renewed, name, version, &place::current(self.notes.models(), name));
     }
 
     /// A no of the broker's, about a version or, where it knows none, about the name alone.

@@ -12,6 +12,8 @@
 //! everybody else reads: probes, metrics and the local API never wait for the broker. A version is opened by a thread of its own; a
 //! mounted one is served by a process of its own, which goes on when the keeper waits for a broker that does not answer.
 //!
+//! Where the configuration names no folder of models, there is no such keeper, and nothing of all that lies anywhere.
+//!
 //! Under the folder of models there is, of a model `acme/llama` in version 3:
 //!
 //! ```text
@@ -164,9 +166,11 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
         let _entered = runtime.enter();
         Signals::listen().map_err(SidecarError::Threads)?
     };
-    let unusable = |error| SidecarError::Models { path: sidecar.models.clone(), error };
-    let notes = Notes::claim(&sidecar.models).map_err(unusable)?;
-    ask_for_huge_pages(&sidecar.models);
+    let claim = |models: &Path| Notes::claim(models).map_err(|error| SidecarError::Models { path: models.to_owned(), error });
+    let notes = sidecar.models.as_deref().map(claim).transpose()?;
+    if let Some(models) = sidecar.models.as_deref() {
+        ask_for_huge_pages(models);
+    }
     let socket = sidecar.socket.as_deref().map(|path| bind(path, sidecar.socket_mode)).transpose()?;
     let address = sidecar.probes;
     let probes = TcpListener::bind(address).map_err(|error| SidecarError::Probes { address, error })?;
@@ -186,8 +190,14 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
         credentials: Arc::clone(&credentials),
         proxies: proxies.iter().map(proxy::Proxy::counts).collect(),
     };
-    let keeper = Keeper::new(guest, terms, sidecar, notes, catalog, (orders.clone(), queue), hook.clone())?;
-    let mut keeping = Thread::start(move || keeper.run()).map_err(SidecarError::Threads)?;
+    let keep: Box<dyn FnOnce() + Send> = match notes {
+        Some(notes) => {
+            let keeper = Keeper::new(guest, terms, sidecar, notes, catalog, (orders.clone(), queue), hook.clone())?;
+            Box::new(move || keeper.run())
+        }
+        None => Box::new(move || keeper::keep_none(&queue)),
+    };
+    let mut keeping = Thread::start(keep).map_err(SidecarError::Threads)?;
     let ended = runtime.block_on(async {
         let telling = tokio::spawn(Arc::clone(&credentials).tell(hook));
         let probing = probes::serve(probes, shown.clone()).map_err(|error| SidecarError::Probes { address, error })?;

@@ -100,6 +100,7 @@ impl Note {
 
 /// The folder of notes, which is this process's as long as this lives.
 pub struct Notes {
+    models: PathBuf,
     folder: PathBuf,
     /// Locked.
     _lock: File,
@@ -130,7 +131,13 @@ impl Notes {
             TryLockError::WouldBlock => io::Error::new(ErrorKind::ResourceBusy, "another sidecar keeps its models there"),
             TryLockError::Error(error) => error,
         })?;
-        Ok(Self { folder, _lock: lock })
+        Ok(Self { models: models.to_owned(), folder, _lock: lock })
+    }
+
+    /// The folder of models that they are about.
+    #[must_use]
+    pub fn models(&self) -> &Path {
+        &self.models
     }
 
     /// Where something may be written that then takes its place in one step: nobody else can write there.

@@ -36,8 +36,8 @@ pub fn make_parent(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The system's.
-pub fn make_current(models: &Path, notes: &Notes, name: &Name, version: Version) -> io::Result<()> {
-    let link = current(models, name);
+pub fn make_current(notes: &Notes, name: &Name, version: Version) -> io::Result<()> {
+    let link = current(notes.models(), name);
     let last = name.as_str().rsplit('/').next().unwrap_or_default();
     let temporary = notes.scratch();
     remove_file(&temporary)?;
@@ -116,7 +116,7 @@ mod tests {
             let path = version(models, &name, numbered(number));
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join("config.json"), number.to_string()).unwrap();
-            make_current(models, &notes, &name, numbered(number)).unwrap();
+            make_current(&notes, &name, numbered(number)).unwrap();
             assert_eq!(fs::read_to_string(models.join("acme/llama@current/config.json")).unwrap(), number.to_string());
         }
         remove_current(models, &name).unwrap();

@@ -32,7 +32,7 @@ use super::catalog::{Catalog, Phase};
 use super::config::{SidecarConfig, Wanted, Way};
 use super::holding::{GRACE, OpeningId, Released, Report};
 use super::hook::Hook;
-use super::keeper::{Keeping, Order, Refused, Thread};
+use super::keeper::{Keeping, Order, Refused, Thread, keep_none};
 use super::lease::Lease;
 use super::notes::Notes;
 use super::place;
@@ -642,6 +642,26 @@ fn at_the_end_all_is_put_away_whoever_uses_it_and_whoever_waits_learns_that_ther
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(text, "1");
+}
+
+#[test]
+fn where_there_is_no_folder_of_models_whoever_adds_one_is_told_what_is_missing() {
+    let (orders, queue) = mpsc::sync_channel(16);
+    let keeping = std::thread::spawn(move || keep_none(&queue));
+    orders.send(Order::Ask).unwrap();
+    let (reply, answer) = oneshot::channel();
+    orders.send(Order::Add(wanted(MODEL, None), reply)).unwrap();
+    let refused = answer.blocking_recv().unwrap().unwrap_err();
+    assert_eq!((&refused, refused.code()), (&Refused::NoFolder, "no-models-folder"));
+    assert!(refused.to_string().contains("`models`") && refused.hint().contains("models = "), "{refused} {}", refused.hint());
+    let (reply, answer) = oneshot::channel();
+    orders.send(Order::Remove(name(), reply)).unwrap();
+    assert_eq!(answer.blocking_recv().unwrap(), Err(Refused::NoSuchModel { name: name() }));
+    assert!(!keeping.is_finished());
+    orders.send(Order::Stop).unwrap();
+    keeping.join().unwrap();
+    // Where there is a folder, the same is taken.
+    Rig::new("").keeping.add(wanted("acme/other", None)).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::scene::{Answer, KEY, Scene};
+use crate::scene::{Answer, KEY, Scene, log};
 use crate::upstream::until;
 
 const STREAM: &[u8] = b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\nConnection: TE\r\n\r\n";
@@ -207,6 +207,41 @@ fn connections_have_a_number_and_are_free_again() {
     held.pop();
     scene.await_tally("one is free", |tally| tally.open == 1);
     assert_eq!(scene.get("/v1/models").status(), 200);
+}
+
+/// What each line about whoever was turned away by this proxy says was not told.
+fn untold(scene: &Scene) -> Vec<u64> {
+    let name = scene.socket.display().to_string();
+    let text = log().text();
+    let lines = text.lines().filter(|line| line.contains("a request was refused") && line.contains(&name) && line.contains("proxy-busy"));
+    lines.map(|line| line.split_once("untold=").unwrap().1.split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn whoever_is_turned_away_is_told_of_once_a_second() {
+    let scene = Scene::new("connections = 1");
+    let mut held = scene.connect();
+    held.write_all(STREAM).unwrap();
+    scene.upstream.await_begun(1);
+    let began = Instant::now();
+    let turn_away = |times: u64| {
+        drop(scene.connect());
+        scene.await_tally("turned away", |tally| tally.refusals.get("proxy-busy") == Some(&times));
+    };
+    (1..50).for_each(turn_away);
+    let mut times = 50;
+    let told = loop {
+        turn_away(times);
+        // Whoever comes a second after the last line is told, and with that how many came between.
+        std::thread::sleep(Duration::from_millis(1100));
+        let told = untold(&scene);
+        if u64::try_from(told.len()).unwrap() + told.iter().sum::<u64>() == times {
+            break told;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{times} times: {told:?}");
+        times += 1;
+    };
+    assert!(u64::try_from(told.len()).unwrap() <= began.elapsed().as_secs() + 1, "{told:?}");
 }
 
 #[test]

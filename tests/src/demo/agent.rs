@@ -209,8 +209,7 @@ impl<W: Write> Story<'_, W> {
         let api = self.installation.path(&format!("{name}.workload.sock"));
         let user = rustix::process::geteuid().as_raw();
         let identity = format!("[[identity]]\npolicy = \"{}\"\nsocket = \"{}\"\nusers = [{user}]\n", policy_name(name), api.display());
-        let models = self.room.path().join(format!("{name}-models"));
-        let head = format!("models = \"{}\"\nprobes = \"127.0.0.1:0\"\ncheck-every-seconds = {CHECK_EVERY}\n", models.display());
+        let head = format!("probes = \"127.0.0.1:0\"\ncheck-every-seconds = {CHECK_EVERY}\n");
         let pod = format!("{name}.sidecar.toml");
         self.installation.write(&pod, format!("{head}\n{identity}").as_bytes())?;
         self.page.file(&identity)?;

@@ -137,3 +137,29 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::bind;
+    use crate::identity::view::Standing;
+    use crate::seldom::tests::assert_told_seldom;
+    use tokio::sync::watch;
+
+    #[tokio::test]
+    async fn strangers_are_told_of_once_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workload.sock");
+        let (_standing, seen) = watch::channel(Standing::Unknown);
+        let (orders, _queue) = std::sync::mpsc::sync_channel(1);
+        let view = View::new("agents/research".parse().unwrap(), seen, Arc::default(), orders);
+        let serving = serve(bind(&path, 0o600).unwrap(), Callers { users: vec![], cgroup: None }, view).unwrap();
+        assert_told_seldom("a caller of the Workload API was refused", async || {
+            drop(UnixStream::connect(&path).await.unwrap());
+            // There is room in the queue again.
+            tokio::task::yield_now().await;
+        })
+        .await;
+        serving.abort();
+    }
+}
