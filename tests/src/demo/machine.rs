@@ -77,7 +77,7 @@ pub fn serve<W: Write>(
     while !interrupted.load(Ordering::Relaxed) {
         std::thread::sleep(PULSE);
     }
-    agent.stop()?;
+    drop(agent);
     let socket = folder.join(SOCKET);
     fs::remove_file(&socket).map_err(Failure::io(&socket))
 }
