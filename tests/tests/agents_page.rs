@@ -56,21 +56,28 @@ fn what_the_page_prints_does_what_the_page_says() {
         return;
     }
     let folder = tempfile::Builder::new().prefix("portcullis-page-").tempdir().unwrap();
-    let (bin, place, memory) = (folder.path().join("bin"), folder.path().join("try"), room.path().join("try"));
-    fs::create_dir(&bin).unwrap();
+    let (bin, temporary) = (folder.path().join("bin"), folder.path().join("temporary"));
+    for folder in [&bin, &temporary] {
+        fs::create_dir(folder).unwrap();
+    }
     programs(&bin);
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agents.md")).unwrap();
     let port = free_port();
     let script = commands(&page, "## Step by step")
-        .replace("/tmp/try", place.to_str().unwrap())
-        .replace("/dev/shm/try", memory.to_str().unwrap())
+        .replace("/dev/shm", room.path().to_str().unwrap())
         .replace("127.0.0.1:8443", &format!("127.0.0.1:{port}"))
         .replace("127.0.0.1:9901", "127.0.0.1:0")
         // The configuration that `init` writes names that port too.
         .replace("\nportcullis-broker serve", &format!("\nsed -i s/8443/{port}/ broker/broker.toml\nportcullis-broker serve"));
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let mut shell = Command::new("sh");
-    shell.args(["-euc", &script]).env("PATH", path).current_dir(folder.path()).stdin(Stdio::null()).process_group(0);
+    shell
+        .args(["-euc", &script])
+        .env("PATH", path)
+        .env("TMPDIR", &temporary)
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .process_group(0);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTCULLIS_")) {
         shell.env_remove(name);
     }
@@ -87,6 +94,7 @@ fn what_the_page_prints_does_what_the_page_says() {
     };
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
     let said = read(&out);
+    let place = fs::read_dir(&temporary).unwrap().next().unwrap().unwrap().path();
     let logs: String =
         ["broker.log", "sidecar.log", "exec.log", "agent.log"].map(|name| format!("{name}:\n{}", read(&place.join(name)))).concat();
     let everything = format!("{said}{}\n{logs}", read(&log));
@@ -101,5 +109,6 @@ fn what_the_page_prints_does_what_the_page_says() {
         rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part:?} behind what came before in:\n{everything}")).1;
     }
     assert!(!logs.split("agent.log:").next().unwrap().contains("sk-acme"), "a key is in a log of ours");
+    let memory = fs::read_dir(room.path()).unwrap().next().unwrap().unwrap().path();
     assert!(!memory.join("token").exists());
 }
