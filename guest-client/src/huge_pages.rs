@@ -86,7 +86,7 @@ fn mount_at<'m>(mounts: &'m [u8], folder: &Path) -> Option<Mount<'m>> {
         let (kind, options) = (rest.next()?, rest.nth(1)?);
         (point == folder).then_some(Mount { root, kind, options })
     };
-    mounts.split(|byte| *byte == b'\n').filter_map(mounted).last()
+    mounts.split(|byte| *byte == b'\n').rev().find_map(mounted)
 }
 
 /// As `mountinfo` writes a path.
