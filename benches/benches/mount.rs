@@ -109,7 +109,7 @@ impl Bench {
         let publishers = [self.publisher];
         let believed = Believed { publishers: &publishers, released: &self.manifest };
         let sealed = SealedLocation::Folder(self.path("sealed"));
-        let model = unlock((&sealed, &Storage::default()), believed, self.key(), None);
+        let model = unlock((&sealed, &Storage::default()), believed, self.key(), None, drop);
         mount(model.expect("our model"), place, Tuning::default()).expect("mounted")
     }
 

@@ -132,17 +132,18 @@ pub fn mount_server(arguments: &MountServerArguments) -> Result<(), Failure> {
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(|error| Failure::Order(error.into()))?;
     let mut input = File::from(input);
     let order = Order::read(&mut input)?;
-    let reasons = Reasons::listen().map_err(supervised::ServerError::Start)?;
+    let parent = if arguments.outlive { Parent::Outlived } else { Parent::Needed };
+    let reasons = Reasons::listen(input, parent).map_err(supervised::ServerError::Start)?;
     let place = Place::take(&arguments.at)?;
     let (serving, tuning) = (arguments.serving, arguments.serving.tuning(&order));
     let believed = Believed { publishers: &order.publishers, released: &order.manifest };
-    let model = storage::unlock((&order.sealed, &order.storage), believed, order.key, serving.ahead())?;
+    let model = storage::unlock((&order.sealed, &order.storage), believed, order.key, serving.ahead(), |fetching| reasons.end(fetching))?;
     let (files, bytes) = (model.contents().files().len(), model.contents().total());
     let mounted = server::mount(model, place, tuning)?;
+    reasons.mounted(&mounted);
     let ready = Event::Ready { at: mounted.path().display().to_string(), model: mounted.events().model().to_owned(), files, bytes };
     tell(&ready, &mut io::stdout().lock());
-    let parent = if arguments.outlive { Parent::Outlived } else { Parent::Needed };
-    let _ = mounted.serve(reasons, input, parent, serving.linger.0);
+    let _ = mounted.serve(reasons, serving.linger.0);
     tell(&Event::Ended, &mut io::stdout().lock());
     Ok(())
 }

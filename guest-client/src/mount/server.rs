@@ -1,11 +1,12 @@
 //! A mount from its beginning to its end, in the process that serves it.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::mem;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::filesystem::ModelFolder;
 use super::order::COUNTERS;
 use super::place::{Place, PlaceError};
 use crate::signals;
+use crate::sources::Stopper;
 
 /// Server threads where nobody says how many: one a core, two at least, so that one reader's cipher does not hold up another's.
 fn threads() -> usize {
@@ -59,25 +61,83 @@ pub enum Parent {
     Outlived,
 }
 
-/// The reasons to end that come from outside: signals now, more once it is served.
+/// The reasons to end that come from outside: signals, and the end of whoever started it. Until there is a mount, each of them also ends
+/// what waits for the storage.
 pub struct Reasons {
     sender: Sender<Ending>,
     reasons: Receiver<Ending>,
+    served: Arc<Served>,
+}
+
+/// How far it has come.
+#[derive(Default)]
+struct Served {
+    fetching: Mutex<Fetching>,
+    /// Of the mount, once there is one.
+    events: OnceLock<Arc<Events>>,
+}
+
+/// What is fetched before there is a mount.
+#[derive(Default)]
+enum Fetching {
+    /// Nothing so far.
+    #[default]
+    Nothing,
+    /// This ends it.
+    Under(Stopper),
+    /// There was a reason to end.
+    Ended,
+}
+
+impl Served {
+    fn fetching(&self) -> MutexGuard<'_, Fetching> {
+        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what is fetched; what readers of a mount need goes on.
+    fn end_fetching(&self) {
+        if self.events.get().is_none()
+            && let Fetching::Under(stopper) = mem::replace(&mut *self.fetching(), Fetching::Ended)
+        {
+            stopper.stop();
+        }
+    }
 }
 
 impl Reasons {
-    /// Listens for `SIGTERM` and `SIGINT`. Whoever says that a mount is ready does this before: from then on it may be asked to end.
+    /// Listens for `SIGTERM` and `SIGINT`, and to `orders`, whose end is that of the parent. Whoever says that a mount is ready does this
+    /// before: from then on it may be asked to end.
     ///
     /// # Errors
     /// The system's.
-    pub fn listen() -> io::Result<Self> {
+    pub fn listen(orders: impl Read + Send + 'static, parent: Parent) -> io::Result<Self> {
         let (sender, reasons) = mpsc::channel();
-        let signalled = sender.clone();
-        signals::on_each(move |_| match signalled.send(Ending::Asked) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        let served = Arc::<Served>::default();
+        let (signalled, asked) = (sender.clone(), Arc::clone(&served));
+        signals::on_each(move |_| {
+            asked.end_fetching();
+            match signalled.send(Ending::Asked) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
         })?;
-        Ok(Self { sender, reasons })
+        watch_orders(orders, parent, Arc::clone(&served), sender.clone());
+        Ok(Self { sender, reasons, served })
+    }
+
+    /// Each reason also ends this, until there is a mount; one that has come already does so now.
+    pub fn end(&self, stopper: Stopper) {
+        let mut fetching = self.served.fetching();
+        match *fetching {
+            Fetching::Ended => stopper.stop(),
+            Fetching::Nothing | Fetching::Under(_) => *fetching = Fetching::Under(stopper),
+        }
+    }
+
+    /// There is a mount: reasons end it in order, and questions are answered.
+    pub fn mounted<S: RangeSource + Send + Sync + 'static>(&self, mounted: &Mounted<S>) {
+        // There is one mount for one listener.
+        let _ = self.served.events.set(Arc::clone(&mounted.events));
     }
 }
 
@@ -146,10 +206,9 @@ impl<S: RangeSource + Send + Sync + 'static> Mounted<S> {
 
     /// Serves until there is a reason to end; then takes the mount's name away, and goes on for those who have files of it open, but
     /// no longer than `linger`. What is mapped then stays readable as far as the page cache has it.
-    pub fn serve(self, reasons: Reasons, orders: impl Read + Send + 'static, parent: Parent, linger: Duration) -> Ending {
-        let Reasons { sender, reasons } = reasons;
-        let Self { session, events, place, _ahead } = self;
-        watch_orders(orders, parent, Arc::clone(&events), sender.clone());
+    pub fn serve(self, reasons: Reasons, linger: Duration) -> Ending {
+        let Reasons { sender, reasons, .. } = reasons;
+        let Self { session, place, .. } = self;
         thread::spawn(move || {
             // However the session ended, it is over.
             let _ = session.join();
@@ -176,15 +235,16 @@ fn wait_for_readers(reasons: &Receiver<Ending>, linger: Duration) {
     }
 }
 
-/// Answers what is asked on standard input, and notices its end.
-fn watch_orders(orders: impl Read + Send + 'static, parent: Parent, events: Arc<Events>, reasons: Sender<Ending>) {
+/// Answers what is asked, and notices the end of who asks.
+fn watch_orders(orders: impl Read + Send + 'static, parent: Parent, served: Arc<Served>, reasons: Sender<Ending>) {
     thread::spawn(move || {
         for line in BufReader::new(orders).lines().map_while(Result::ok) {
-            if line == COUNTERS {
+            if let (COUNTERS, Some(events)) = (line.as_str(), served.events.get()) {
                 tell(&Event::Counters(events.counted()), &mut io::stdout().lock());
             }
         }
         if parent == Parent::Needed {
+            served.end_fetching();
             let _ = reasons.send(Ending::Orphaned);
         }
     });

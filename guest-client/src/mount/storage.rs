@@ -140,7 +140,7 @@ pub type Live = Source<LiveFolder>;
 
 /// Everything that can be known of a sealed model before its first chunk: manifest, key, and where it lies in a folder, that this holds
 /// the listed files, in their sizes, and nothing else. Of a model that lies elsewhere, `ahead` bytes at most are fetched before they are
-/// asked for.
+/// asked for. Before anything is fetched, `stoppable` is given what ends the fetching from another thread.
 ///
 /// # Errors
 /// [`ReachError::Fetch`] where the storage does not give the manifest; else as [`models_manifest::unlock_folder`].
@@ -149,10 +149,12 @@ pub fn unlock(
     believed: Believed<'_>,
     key: ModelKey,
     ahead: Option<usize>,
+    stoppable: impl FnOnce(Stopper),
 ) -> Result<SealedModel<Live>, ReachError> {
     let authenticate = |json: &[u8]| Manifest::authenticate(json, believed.publishers, believed.released);
     let SealedLocation::Folder(folder) = sealed else {
         let remote = Remote::new(sealed, storage)?;
+        stoppable(remote.stopper());
         let manifest = authenticate(&remote.manifest()?)?;
         let source = Source::Remote(remote.in_parts(manifest.contents(), ahead));
         return Ok(SealedModel::unlock(source, manifest, key, Backend::default())?);

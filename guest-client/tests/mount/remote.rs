@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest_client::mount::order::Order;
 use guest_client::sources::Storage;
 use models_manifest::{MANIFEST_NAME, ModelKey};
 use protocol::ids::Digest;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use testbed::services::storage::{Storage as Web, Trick};
 use zeroize::Zeroizing;
 
@@ -87,6 +88,43 @@ impl World {
         let said = self.server.event().unwrap();
         assert_eq!((&said["event"], &said["reason"]), (&event.into(), &reason.into()), "{said}");
         assert_eq!((&said["file"], said["chunk"].as_u64()), (&path.into(), Some(offset / CHUNK)), "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_waits_for_its_storage_ends_with_who_started_it_and_when_it_is_asked_to() {
+    if !can_mount() {
+        return;
+    }
+    let asked = |child: &Child| kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+    for by_signal in [true, false] {
+        let model = Model::new(55);
+        let web = Web::start(&model.sealed(""));
+        web.next(MANIFEST_NAME, vec![Trick::StallsAfter(10); 9]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-guest"));
+        command.arg("mount-server").arg("--at").arg(model.at()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut server = command.spawn().unwrap();
+        // It would wait for ten minutes.
+        let patient = Storage { idle: Duration::from_secs(600), patience: Duration::from_secs(600), ..settings() };
+        let mut orders = server.stdin.take().unwrap();
+        order(&model, &web, patient).write(&mut orders).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while web.asked().is_empty() {
+            assert!(Instant::now() < until && server.try_wait().unwrap().is_none(), "it asks for the manifest");
+            thread::sleep(Duration::from_millis(5));
+        }
+        if by_signal {
+            asked(&server);
+        } else {
+            drop(orders);
+        }
+        let until = Instant::now() + Duration::from_secs(30);
+        while server.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "it does not end, by a signal: {by_signal}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let output = server.wait_with_output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
     }
 }
 
