@@ -296,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn users_that_may_not_use_it_are_told_of_once_a_second() {
-        let catalog = Arc::new(Catalog::new(&SidecarConfig::parse("").unwrap()));
+        let catalog = Arc::new(Catalog::new(&SidecarConfig::parse("[[credential]]\nname = \"a\"\n").unwrap()));
         let (orders, _queue) = std::sync::mpsc::sync_channel(1);
         let own = rustix::process::geteuid().as_raw();
         let (peer, other) = (own + 1, own + 2);

@@ -247,6 +247,9 @@ impl SidecarConfig {
         let credentials = file.credential.into_iter().map(CredentialTable::read).collect::<Result<Vec<_>, _>>()?;
         check_credentials(&credentials)?;
         let (identities, proxies) = (identity::config::read(file.identity)?, ProxyConfig::all(file.proxy)?);
+        if file.models.is_none() && identities.is_empty() && credentials.is_empty() && proxies.is_empty() {
+            return Err("there is nothing to keep: no models, [[identity]], [[credential]] or [[proxy]]".to_owned());
+        }
         let sockets = proxies.iter().filter_map(|proxy| if let Listen::Socket(path) = &proxy.listen { Some(path.as_path()) } else { None });
         let others = file.socket.as_deref().into_iter().chain(identities.iter().flat_map(WantedIdentity::paths)).chain(sockets);
         check_files(&credentials, &others.collect::<Vec<_>>())?;
@@ -331,6 +334,16 @@ mod tests {
         assert_eq!((config.way, config.on_expiry, config.on_denial), (Way::Open, OnExpiry::Unready, OnDenial::AtExpiry));
         assert!(config.socket.is_none() && config.peers.is_empty() && config.wanted.is_empty());
         assert!(config.probes.ip().is_loopback());
+    }
+
+    #[test]
+    fn a_sidecar_of_nothing_is_refused() {
+        for text in ["", "socket = \"/run/sidecar.sock\"\n"] {
+            assert!(SidecarConfig::parse(text).unwrap_err().contains("nothing to keep"), "{text}");
+        }
+        for text in [LEAST, "[[credential]]\nname = \"a\"\n"] {
+            assert!(SidecarConfig::parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]
