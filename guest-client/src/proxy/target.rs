@@ -8,12 +8,14 @@
 //! - `%XX` only where the character could not stand there by itself, and never for `/`, `\`, `.`, `;`, `%`, `?`, `#`, a control character, or what is
 //!   beyond ASCII.
 //!
-//! A query is printable ASCII without `#`. It is handed on as it is, and matched by nothing.
+//! A query is printable ASCII without `#`, and without `"`, `<` and `>`, which no URL holds unescaped. It is handed on as it is, and matched by nothing.
 
 /// The longest target (bytes).
 pub const TARGET: usize = 8 * 1024;
 /// What a path may not hold even where it is escaped: a second reader would give it a meaning.
 const NEVER_ESCAPED: &[u8] = b"/\\.;%?#";
+/// What of printable ASCII does not stand in a query unescaped, beside `#`, which ends it (RFC 3986, 3.4, but for what browsers send all the same).
+const NEVER_IN_A_QUERY: &[u8] = b"\"<>";
 /// What stands in a path unescaped beside letters and digits (RFC 3986, 3.3), without `;`.
 const PLAIN: &[u8] = b"-._~!$&'()*+,=:@";
 
@@ -86,7 +88,7 @@ impl Target {
         let path = text.find('?').unwrap_or(text.len());
         let (before, behind) = text.split_at(path);
         check_path(before)?;
-        if behind.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if behind.bytes().all(|byte| byte.is_ascii_graphic() && !NEVER_IN_A_QUERY.contains(&byte)) {
             Ok(Self { text: text.to_owned(), path })
         } else {
             Err(TargetError::Character)
@@ -244,11 +246,23 @@ mod tests {
             ("/v1/\u{e9}", Character),
             ("/v1/a?b\u{e9}", Character),
             ("/v1/a?b c", Character),
+            ("/v1/a?b=\"c\"", Character),
+            ("/v1/a?b<c", Character),
+            ("/v1/a?b>c", Character),
             ("/v1/a|b", Character),
             ("/v1#a", Fragment),
             ("/v1?a#b", Fragment),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_can_be_sent() {
+        for byte in 0..=0x7f_u8 {
+            let text = format!("/v1/a?b={}c", char::from(byte));
+            let sent = text.parse::<hyper::http::uri::PathAndQuery>();
+            assert_eq!(parse(&text).is_ok(), sent.is_ok_and(|sent| sent.as_str() == text), "{byte:#x}");
         }
     }
 
