@@ -217,7 +217,7 @@ impl Program {
 /// it was ended because a credential was.
 ///
 /// # Errors
-/// [`Failure::Engine`], [`Failure::Given`].
+/// [`Failure::Engine`], [`Failure::Given`]; [`Failure::Ended`] where a signal came before there was a program.
 pub fn run(plan: &Plan<'_>, having: Having) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Engine)?;
     runtime.block_on(supervise(plan, having))
@@ -226,7 +226,9 @@ pub fn run(plan: &Plan<'_>, having: Having) -> Result<ExitCode, Failure> {
 async fn supervise(plan: &Plan<'_>, mut having: Having) -> Result<ExitCode, Failure> {
     // Before there is a child to miss.
     let mut signals = Signals::watch().map_err(Failure::Engine)?;
-    plan.interrupt.hand_over();
+    if let Some(asked) = plan.interrupt.hand_over() {
+        return Err(Failure::Ended(asked, None));
+    }
     // What changed between the release and now is in the first bundle already.
     let first = having.look();
     if let (Some(why), OnRevoke::End) = (first.ended, plan.on_revoke) {

@@ -108,6 +108,8 @@ fn with_credentials(
             credentials.place(&given.name, given.version, place);
         }
     }
+    // Their files are there from now on.
+    interrupt.keeps();
     for (given, item) in given.iter().zip(outcome.items) {
         credentials.accept(&given.name, given.version, item)?;
     }

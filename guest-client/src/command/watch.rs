@@ -1,6 +1,7 @@
 //! Progress of an opening on standard error, and the signals that end it.
 
 use std::io::IsTerminal;
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -93,22 +94,24 @@ impl Interrupt {
         let interrupt = Self::default();
         let seen = interrupt.clone();
         // See above.
-        let _ = signals::on_each(move |asked| {
-            let mut work = seen.work();
-            match &*work {
-                Work::Under(stopper) => stopper.iter().for_each(Stopper::stop),
-                Work::Before => std::process::exit(Failure::Ended(asked, None).tell().code()),
-                Work::Mounted(server) => {
-                    server.stop();
-                    return ControlFlow::Continue(());
-                }
-                Work::HandedOver => return ControlFlow::Break(()),
-                Work::Ending(_) => std::process::exit(Exit::from(asked).code()),
-            }
-            *work = Work::Ending(asked);
-            ControlFlow::Continue(())
-        });
+        let _ = signals::on_each(move |asked| seen.hears(asked));
         interrupt
+    }
+
+    fn hears(&self, asked: Asked) -> ControlFlow<()> {
+        let mut work = self.work();
+        match &*work {
+            Work::Under(stopper) => stopper.iter().for_each(Stopper::stop),
+            Work::Before => std::process::exit(Failure::Ended(asked, None).tell().code()),
+            Work::Mounted(server) => {
+                server.stop();
+                return ControlFlow::Continue(());
+            }
+            Work::HandedOver => return ControlFlow::Break(()),
+            Work::Ending(_) => std::process::exit(Exit::from(asked).code()),
+        }
+        *work = Work::Ending(asked);
+        ControlFlow::Continue(())
     }
 
     /// From now on a signal asks this server to end, and ends nothing here.
@@ -116,9 +119,15 @@ impl Interrupt {
         *self.work() = Work::Mounted(server);
     }
 
-    /// From now on others listen, and a signal ends nothing here.
-    pub fn hand_over(&self) {
-        *self.work() = Work::HandedOver;
+    /// From now on there is something to put away: the first signal ends nothing here, and is told by [`Self::hand_over`].
+    pub fn keeps(&self) {
+        *self.work() = Work::Under(None);
+    }
+
+    /// From now on others listen, and a signal ends nothing here. By which one the work was asked to end before that.
+    #[must_use]
+    pub fn hand_over(&self) -> Option<Asked> {
+        if let Work::Ending(asked) = mem::replace(&mut *self.work(), Work::HandedOver) { Some(asked) } else { None }
     }
 
     /// By which signal the work was asked to end.
@@ -203,5 +212,18 @@ mod tests {
         assert_eq!(event(0, 900), text(r#""done":0,"total":1000,"rate":null,"eta":null"#));
         assert_eq!(event(300, 1000), text(r#""done":300,"total":1000,"rate":300,"eta":3"#));
         assert_eq!(event(1000, 2000), text(r#""done":1000,"total":1000,"rate":500,"eta":0"#));
+    }
+
+    #[test]
+    fn a_signal_that_comes_before_others_listen_is_told_to_them_once_there_is_something_to_put_away() {
+        let interrupt = Interrupt::default();
+        interrupt.keeps();
+        assert!(interrupt.hears(Asked::Terminate).is_continue(), "it ends nothing here");
+        assert_eq!(interrupt.hand_over(), Some(Asked::Terminate));
+        assert!(interrupt.hears(Asked::Terminate).is_break(), "it is theirs");
+        // The near miss: none came.
+        let interrupt = Interrupt::default();
+        interrupt.keeps();
+        assert_eq!(interrupt.hand_over(), None);
     }
 }

@@ -227,14 +227,14 @@ pub fn run(guest: Config, terms: Terms, sidecar: SidecarConfig) -> Result<(), Si
     ended
 }
 
-/// Models open faster onto huge pages: whoever may have them is given them, whoever may not learns what would help.
+/// Models may open faster onto huge pages: whoever may have them is given them, whoever may not learns what would help.
 fn ask_for_huge_pages(models: &Path) {
     match huge_pages::ask(models) {
         Ok(HugePages::There | HugePages::NoTmpfs) => {}
         Ok(HugePages::Given) => tracing::info!("the folder of models has huge pages now (huge=within_size)"),
         Ok(HugePages::Shared | HugePages::Refused(_)) => {
             tracing::info!(
-                "models would open faster onto huge pages: the tmpfs of the folder of models can be mounted with huge=within_size"
+                "models may open faster onto huge pages: the tmpfs of the folder of models can be mounted with huge=within_size"
             );
         }
         Err(error) => tracing::warn!(%error, "cannot tell whether the folder of models has huge pages"),
