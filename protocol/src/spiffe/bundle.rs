@@ -296,7 +296,6 @@ impl From<JsonError> for BundleError {
     fn from(error: JsonError) -> Self {
         match error {
             JsonError::Form(what) => Self::Form { what },
-            JsonError::NoObject => Self::Form { what: "not an object".to_owned() },
             JsonError::Duplicate(member) => Self::Duplicate { member },
         }
     }

@@ -10,10 +10,8 @@ use std::marker::PhantomData;
 /// Why bytes are no such object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
-    /// Not JSON, or something behind it.
+    /// Not JSON, or something behind it, or no object.
     Form(String),
-    /// JSON, but no object.
-    NoObject,
     /// A member stands twice.
     Duplicate(String),
 }
@@ -25,7 +23,7 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     let read = Strict { duplicate: &duplicate }.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     match (read, duplicate.into_inner()) {
         (Ok(Value::Object(members)), _) => Ok(members),
-        (Ok(_), _) => Err(JsonError::NoObject),
+        (Ok(_), _) => Err(JsonError::Form("not an object".to_owned())),
         (Err(_), Some(name)) => Err(JsonError::Duplicate(name)),
         (Err(error), None) => Err(JsonError::Form(error.to_string())),
     }
@@ -160,7 +158,7 @@ mod tests {
             assert!(matches!(object(bad.as_bytes()), Err(JsonError::Form(_))), "{bad}");
         }
         for bad in ["1", "[]", "null", "\"{}\""] {
-            assert_eq!(object(bad.as_bytes()), Err(JsonError::NoObject), "{bad}");
+            assert_eq!(object(bad.as_bytes()), Err(JsonError::Form("not an object".to_owned())), "{bad}");
         }
         assert!(object(b" {} \n").is_ok());
     }

@@ -458,7 +458,6 @@ impl From<JsonError> for KeySetError {
     fn from(error: JsonError) -> Self {
         match error {
             JsonError::Form(what) => Self::Form { what },
-            JsonError::NoObject => Self::Form { what: "not an object".to_owned() },
             JsonError::Duplicate(member) => Self::Duplicate { member },
         }
     }

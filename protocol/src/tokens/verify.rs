@@ -143,7 +143,6 @@ fn object(part: Part, text: &str) -> Result<Map<String, Value>, TokenError> {
     let bytes = from_base64url(text).ok_or(TokenError::Base64 { part })?;
     json::object(&bytes).map_err(|error| match error {
         JsonError::Form(what) => TokenError::Json { part, what },
-        JsonError::NoObject => TokenError::Json { part, what: "not an object".to_owned() },
         JsonError::Duplicate(member) => TokenError::Duplicate { part, member },
     })
 }
