@@ -299,7 +299,11 @@ impl<W: Write> Story<'_, W> {
         let text = |pointer: &str| found.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
         expect("the code that the guest learns", text("/code"), code)?;
         self.page.result(Tone::Bad, "DENIED", &format!("by check {code}"))?;
-        self.page.command(&format!("portcullis explain {}", text("/decision")))
+        let explained = self.installation.command(arguments!["explain", text("/decision")])?.expect(0)?;
+        let line = explained.stdout.lines().find(|line| line.contains(code)).unwrap_or_default();
+        expect("the operator sees the check", line.contains(code), true)?;
+        self.page.command(&explained.line)?;
+        self.page.say(line.trim())
     }
 
     fn withdrawal(&mut self, workload: &Workload, running: Server, address: &str) -> Result<(), Failure> {
