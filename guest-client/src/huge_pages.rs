@@ -14,7 +14,7 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
+use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fspick};
 
 use crate::destination::{Kind, kind};
 
@@ -29,7 +29,7 @@ pub enum HugePages {
     Given,
     /// It lies in a tmpfs that is not its own: nobody was asked.
     Shared,
-    /// The kernel refuses them: `EPERM` for whoever may not administer the tmpfs, `EINVAL` where it was built without.
+    /// The kernel refuses them: `EPERM` for whoever may not administer the tmpfs, `EINVAL` where it has none.
     Refused(Errno),
 }
 
@@ -48,13 +48,16 @@ pub fn ask(folder: &Path) -> io::Result<HugePages> {
         Some(mount) if mount.kind != b"tmpfs" => HugePages::NoTmpfs,
         Some(mount) if mount.is_huge() => HugePages::There,
         Some(mount) if mount.root != b"/" => HugePages::Shared,
-        Some(_) => give(&folder).map_or_else(HugePages::Refused, |()| HugePages::Given),
+        Some(mount) => give(&folder, &mount).map_or_else(HugePages::Refused, |()| HugePages::Given),
     })
 }
 
-/// Changes this one option; the others stay as they are.
-fn give(mount_point: &Path) -> Result<(), Errno> {
+/// Changes this one option; the others stay as they are. `noswap` stays too, but kernels there are (6.4 and later) want it said once more.
+fn give(mount_point: &Path, mount: &Mount<'_>) -> Result<(), Errno> {
     let tmpfs = fspick(CWD, mount_point, FsPickFlags::FSPICK_CLOEXEC)?;
+    if mount.has(b"noswap") {
+        fsconfig_set_flag(&tmpfs, "noswap")?;
+    }
     fsconfig_set_string(&tmpfs, "huge", "within_size")?;
     fsconfig_reconfigure(&tmpfs)
 }
@@ -70,8 +73,12 @@ struct Mount<'l> {
 }
 
 impl Mount<'_> {
+    fn has(&self, option: &[u8]) -> bool {
+        self.options.split(|byte| *byte == b',').any(|found| found == option)
+    }
+
     fn is_huge(&self) -> bool {
-        self.options.split(|byte| *byte == b',').any(|option| matches!(option, b"huge=always" | b"huge=within_size"))
+        self.has(b"huge=always") || self.has(b"huge=within_size")
     }
 }
 

@@ -60,7 +60,7 @@ pub fn exec(arguments: &ExecArguments) -> Result<ExitCode, Failure> {
     for ((mount, sealed), item) in arguments.mounts.iter().zip(&arguments.sealed).zip(outcome.items) {
         let plan = arguments.serving.plan(&mount.at, Parent::Needed).map_err(ServerError::Start)?;
         let order = order(&config, sealed, Grant::of_item(item)?).map_err(ServerError::Start)?;
-        let server = start(&plan, &order, config.model_signer(&mount.model.name))?;
+        let server = start(&plan, &order, config.model_signer(&mount.model.name), drop)?;
         servers.push(Heard::new(server).map_err(ServerError::Start)?);
     }
     let code = with_credentials(arguments, &config, &interrupt, given, Outcome { items: released, ..outcome });

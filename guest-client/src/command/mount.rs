@@ -20,7 +20,7 @@ use crate::mount::order::Order;
 use crate::mount::place::{self, Place};
 use crate::mount::server::{Parent, Reasons, Tuning};
 use crate::mount::storage::{self, Believed};
-use crate::mount::supervised::{MountServer, Plan, absolute};
+use crate::mount::supervised::{MountServer, Plan, Stopper, absolute};
 use crate::mount::{server, supervised};
 use crate::sources::{Reached, SealedLocation};
 use crate::{destination, isolation};
@@ -86,12 +86,17 @@ pub(super) fn order(config: &Config, sealed: &SealedLocation, grant: Grant) -> i
 
 /// Starts a mount server, and gives it the key, which is gone from this process then. Where the configuration requires a signer of the
 /// model, its signature is verified first: the server then serves what leads to the same roots, or nothing. Nothing is mounted before
-/// that, so what waits for the storage ends with the process, by an [`Interrupt`].
-pub(super) fn start(plan: &Plan, order: &Order, signer: Option<&RequiredModelSigner>) -> Result<MountServer, Failure> {
+/// that, so what waits for the storage ends with the process, by an [`Interrupt`]. `started` learns of the server before it is waited for.
+pub(super) fn start(
+    plan: &Plan,
+    order: &Order,
+    signer: Option<&RequiredModelSigner>,
+    started: impl FnOnce(Stopper),
+) -> Result<MountServer, Failure> {
     if let Some(required) = signer {
         storage::check_signer(order, required, drop, &mut Silent)?;
     }
-    Ok(MountServer::start(plan, order)?)
+    Ok(MountServer::start_until(plan, order, |stopper, _| started(stopper))?)
 }
 
 /// `mount`: until it is asked to end, or the mount server has.
@@ -104,7 +109,8 @@ pub fn mount(arguments: &MountArguments) -> Result<(), Failure> {
     let parent = if arguments.outlive { Parent::Outlived } else { Parent::Needed };
     let plan = arguments.serving.plan(&arguments.at, parent).map_err(supervised::ServerError::Start)?;
     let order = order(&config, sealed, grant).map_err(supervised::ServerError::Start)?;
-    let mut server = start(&plan, &order, config.model_signer(&model.name))?;
+    let server = start(&plan, &order, config.model_signer(&model.name), |server| interrupt.starts(server));
+    let mut server = server.map_err(|failure| interrupt.asked().map_or(failure, |asked| Failure::Ended(asked, None)))?;
     // The key is the server's alone from now on.
     drop(order);
     // Where signals cannot be listened for, they end this process, and the server ends with it.

@@ -79,6 +79,8 @@ enum Work {
     Before,
     /// Something may be there, and this ends what waits.
     Under(Option<Stopper>),
+    /// A mount's server starts, and has nothing to put away but itself.
+    Starting(supervised::Stopper),
     /// A mount is there, and its server ends in order.
     Mounted(supervised::Stopper),
     /// Others listen.
@@ -102,6 +104,7 @@ impl Interrupt {
         let mut work = self.work();
         match &*work {
             Work::Under(stopper) => stopper.iter().for_each(Stopper::stop),
+            Work::Starting(server) => server.stop(),
             Work::Before => std::process::exit(Failure::Ended(asked, None).tell().code()),
             Work::Mounted(server) => {
                 server.stop();
@@ -112,6 +115,11 @@ impl Interrupt {
         }
         *work = Work::Ending(asked);
         ControlFlow::Continue(())
+    }
+
+    /// From now on the first signal asks this server to end, and what waits for it learns of that by [`Self::asked`].
+    pub fn starts(&self, server: supervised::Stopper) {
+        *self.work() = Work::Starting(server);
     }
 
     /// From now on a signal asks this server to end, and ends nothing here.

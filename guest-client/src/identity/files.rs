@@ -59,6 +59,12 @@ impl Closer {
     }
 }
 
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 #[derive(Debug)]
 struct Written {
     file: TokenFile,
@@ -69,7 +75,7 @@ struct Written {
 }
 
 impl TokenFiles {
-    /// These files. Nothing is written yet.
+    /// These files. Nothing is written yet, and what an earlier life has left there is removed: nobody knows whether it may still be used.
     ///
     /// # Errors
     /// [`DestinationError`] where one would not lie in memory, and that is not configured.
@@ -78,7 +84,9 @@ impl TokenFiles {
             files.iter().try_for_each(|file| destination::in_memory(&file.path))?;
         }
         let files = files.into_iter().map(|file| Written { file, jti: None, failure: None }).collect();
-        Ok(Self { files, over: Arc::default() })
+        let mut files = Self { files, over: Arc::default() };
+        files.remove_all();
+        Ok(files)
     }
 
     /// What ends them from another thread.
@@ -226,6 +234,28 @@ mod tests {
         tokens.keep(token("sts", "2", 200));
         files.write(&tokens, now);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_life_left_goes_at_the_start_and_all_goes_with_whoever_ends_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["aws", "google", "others"] {
+            fs::write(folder.path().join(name), "old").unwrap();
+        }
+        let left = || {
+            let mut names: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let (mut files, tokens) = (files(folder.path()), Tokens::default());
+        assert_eq!(left(), ["google", "others"], "files of other names are others'");
+        let closer = files.closer();
+        tokens.keep(token("google", "1", 100));
+        files.write(&tokens, at(10));
+        assert_eq!(left(), ["gcp", "google", "others"]);
+        drop(closer);
+        assert_eq!(left(), ["google", "others"]);
     }
 
     #[test]

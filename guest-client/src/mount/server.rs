@@ -1,12 +1,11 @@
 //! A mount from its beginning to its end, in the process that serves it.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::mem;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -66,41 +65,35 @@ pub enum Parent {
 pub struct Reasons {
     sender: Sender<Ending>,
     reasons: Receiver<Ending>,
-    served: Arc<Served>,
+    stage: Arc<Mutex<Stage>>,
 }
 
 /// How far it has come.
 #[derive(Default)]
-struct Served {
-    fetching: Mutex<Fetching>,
-    /// Of the mount, once there is one.
-    events: OnceLock<Arc<Events>>,
-}
-
-/// What is fetched before there is a mount.
-#[derive(Default)]
-enum Fetching {
-    /// Nothing so far.
+enum Stage {
+    /// Nothing waits for the storage.
     #[default]
     Nothing,
-    /// This ends it.
-    Under(Stopper),
+    /// Something does, and this ends it.
+    Fetching(Stopper),
     /// There was a reason to end.
     Ended,
+    /// There is a mount. What its readers need goes on being fetched.
+    Mounted(Arc<Events>),
 }
 
-impl Served {
-    fn fetching(&self) -> MutexGuard<'_, Fetching> {
-        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn stage(of: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Ends what is fetched; what readers of a mount need goes on.
-    fn end_fetching(&self) {
-        if self.events.get().is_none()
-            && let Fetching::Under(stopper) = mem::replace(&mut *self.fetching(), Fetching::Ended)
-        {
-            stopper.stop();
-        }
+/// Ends what is fetched before there is a mount.
+fn end_fetching(of: &Mutex<Stage>) {
+    let mut stage = stage(of);
+    if let Stage::Fetching(stopper) = &*stage {
+        stopper.stop();
+    }
+    if !matches!(*stage, Stage::Mounted(_)) {
+        *stage = Stage::Ended;
     }
 }
 
@@ -112,32 +105,31 @@ impl Reasons {
     /// The system's.
     pub fn listen(orders: impl Read + Send + 'static, parent: Parent) -> io::Result<Self> {
         let (sender, reasons) = mpsc::channel();
-        let served = Arc::<Served>::default();
-        let (signalled, asked) = (sender.clone(), Arc::clone(&served));
+        let stage = Arc::<Mutex<Stage>>::default();
+        let (signalled, asked) = (sender.clone(), Arc::clone(&stage));
         signals::on_each(move |_| {
-            asked.end_fetching();
+            end_fetching(&asked);
             match signalled.send(Ending::Asked) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             }
         })?;
-        watch_orders(orders, parent, Arc::clone(&served), sender.clone());
-        Ok(Self { sender, reasons, served })
+        watch_orders(orders, parent, Arc::clone(&stage), sender.clone());
+        Ok(Self { sender, reasons, stage })
     }
 
     /// Each reason also ends this, until there is a mount; one that has come already does so now.
     pub fn end(&self, stopper: Stopper) {
-        let mut fetching = self.served.fetching();
-        match *fetching {
-            Fetching::Ended => stopper.stop(),
-            Fetching::Nothing | Fetching::Under(_) => *fetching = Fetching::Under(stopper),
+        let mut stage = stage(&self.stage);
+        match *stage {
+            Stage::Ended => stopper.stop(),
+            _ => *stage = Stage::Fetching(stopper),
         }
     }
 
     /// There is a mount: reasons end it in order, and questions are answered.
     pub fn mounted<S: RangeSource + Send + Sync + 'static>(&self, mounted: &Mounted<S>) {
-        // There is one mount for one listener.
-        let _ = self.served.events.set(Arc::clone(&mounted.events));
+        *stage(&self.stage) = Stage::Mounted(Arc::clone(&mounted.events));
     }
 }
 
@@ -235,16 +227,16 @@ fn wait_for_readers(reasons: &Receiver<Ending>, linger: Duration) {
     }
 }
 
-/// Answers what is asked, and notices the end of who asks.
-fn watch_orders(orders: impl Read + Send + 'static, parent: Parent, served: Arc<Served>, reasons: Sender<Ending>) {
+/// Answers what is asked, and notices the end of who asks. A mount may outlive that; what is none yet does not.
+fn watch_orders(orders: impl Read + Send + 'static, parent: Parent, of: Arc<Mutex<Stage>>, reasons: Sender<Ending>) {
     thread::spawn(move || {
         for line in BufReader::new(orders).lines().map_while(Result::ok) {
-            if let (COUNTERS, Some(events)) = (line.as_str(), served.events.get()) {
+            if let (COUNTERS, Stage::Mounted(events)) = (line.as_str(), &*stage(&of)) {
                 tell(&Event::Counters(events.counted()), &mut io::stdout().lock());
             }
         }
-        if parent == Parent::Needed {
-            served.end_fetching();
+        end_fetching(&of);
+        if parent == Parent::Needed || !matches!(*stage(&of), Stage::Mounted(_)) {
             let _ = reasons.send(Ending::Orphaned);
         }
     });

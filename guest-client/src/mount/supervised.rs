@@ -64,14 +64,14 @@ impl MountServer {
     /// # Errors
     /// [`ServerError`].
     pub fn start(plan: &Plan, order: &Order) -> Result<Self, ServerError> {
-        Self::start_until(plan, order, drop)
+        Self::start_until(plan, order, |_, _| {})
     }
 
-    /// The same; `started` learns of the process before that is waited for.
+    /// The same; `started` learns of the process before that is waited for: what asks it to end, and where `/proc` tells, what it is known by.
     ///
     /// # Errors
     /// [`ServerError`]; once the process was killed, [`ServerError::NotReady`].
-    pub fn start_until(plan: &Plan, order: &Order, started: impl FnOnce(ServerIdentity)) -> Result<Self, ServerError> {
+    pub fn start_until(plan: &Plan, order: &Order, started: impl FnOnce(Stopper, Option<ServerIdentity>)) -> Result<Self, ServerError> {
         let mut command = again()?;
         command.arg("mount-server").arg("--at").arg(&plan.at).args(&plan.more);
         // A group of its own: Ctrl-C is for whoever started it, who then ends it in order.
@@ -81,9 +81,8 @@ impl MountServer {
             return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
         };
         // It is not waited for yet, so that its number is its own. Where /proc is another PID namespace's, nobody can tell.
-        if let Ok(identity) = ServerIdentity::of(Pid::from_child(&child)) {
-            started(identity);
-        }
+        let process = Pid::from_child(&child);
+        started(Stopper(process), ServerIdentity::of(process).ok());
         match order.write(&mut orders) {
             // One that has ended already does not read; its status says more than the pipe's error.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),

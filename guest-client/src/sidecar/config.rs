@@ -341,7 +341,10 @@ mod tests {
         for text in ["", "socket = \"/run/sidecar.sock\"\n"] {
             assert!(SidecarConfig::parse(text).unwrap_err().contains("nothing to keep"), "{text}");
         }
-        for text in [LEAST, "[[credential]]\nname = \"a\"\n"] {
+        let proxy =
+            "[[proxy]]\nlisten = \"/run/a.sock\"\nupstream = \"https://a.example\"\ncredential = \"a\"\nallow = [\"GET /v1/models\"]\n";
+        let identity = "[[identity]]\npolicy = \"p\"\nsocket = \"/run/b/workload.sock\"\nusers = [1]\n";
+        for text in [LEAST, "[[credential]]\nname = \"a\"\n", proxy, identity] {
             assert!(SidecarConfig::parse(text).is_ok(), "{text}");
         }
     }

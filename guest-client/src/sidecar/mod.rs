@@ -67,6 +67,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use rustix::io::Errno;
+
 use crate::agent::{ServeError, bind};
 use crate::config::Config;
 use crate::credentials::{Credentials, StartError};
@@ -232,6 +234,9 @@ fn ask_for_huge_pages(models: &Path) {
     match huge_pages::ask(models) {
         Ok(HugePages::There | HugePages::NoTmpfs) => {}
         Ok(HugePages::Given) => tracing::info!("the folder of models has huge pages now (huge=within_size)"),
+        Ok(HugePages::Refused(error)) if error != Errno::PERM => {
+            tracing::info!(%error, "the kernel has no huge pages for the folder of models")
+        }
         Ok(HugePages::Shared | HugePages::Refused(_)) => {
             tracing::info!(
                 "models may open faster onto huge pages: the tmpfs of the folder of models can be mounted with huge=within_size"

@@ -325,7 +325,8 @@ impl Opening {
         // Whatever it is, nobody has it in their books. And no folder before this: a failure leaves nothing.
         remove_leftover(&path)?;
         fs::create_dir_all(&path)?;
-        let server = MountServer::start_until(&plan, &order, |server| ending.covers_server(server));
+        let server =
+            MountServer::start_until(&plan, &order, |_, server| server.into_iter().for_each(|server| ending.covers_server(server)));
         if server.is_err() {
             // One that was killed may have mounted already.
             remove_leftover(&path)?;

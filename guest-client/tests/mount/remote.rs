@@ -97,12 +97,20 @@ fn a_server_that_waits_for_its_storage_ends_with_who_started_it_and_when_it_is_a
         return;
     }
     let asked = |child: &Child| kill_process(Pid::from_child(child), Signal::TERM).unwrap();
-    for by_signal in [true, false] {
+    // A server that may outlive who started it may do so with a mount.
+    for (by_signal, more) in [(true, None), (false, None), (true, Some("--outlive")), (false, Some("--outlive"))] {
         let model = Model::new(55);
         let web = Web::start(&model.sealed(""));
         web.next(MANIFEST_NAME, vec![Trick::StallsAfter(10); 9]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-guest"));
-        command.arg("mount-server").arg("--at").arg(model.at()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("mount-server")
+            .args(more)
+            .arg("--at")
+            .arg(model.at())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut server = command.spawn().unwrap();
         // It would wait for ten minutes.
         let patient = Storage { idle: Duration::from_secs(600), patience: Duration::from_secs(600), ..settings() };
@@ -120,7 +128,7 @@ fn a_server_that_waits_for_its_storage_ends_with_who_started_it_and_when_it_is_a
         }
         let until = Instant::now() + Duration::from_secs(30);
         while server.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "it does not end, by a signal: {by_signal}");
+            assert!(Instant::now() < until, "it does not end, by a signal: {by_signal}, {more:?}");
             thread::sleep(Duration::from_millis(5));
         }
         let output = server.wait_with_output().unwrap();

@@ -175,6 +175,10 @@ fn a_sidecar_asks_for_huge_pages_where_it_may_and_says_so_where_it_may_not() {
     };
     let of = |privilege, options| Container::new(privilege, Propagation::Private).with_tmpfs(&models, options);
     assert_eq!(run(of(Privilege::All, "")), (true, [true, false]));
+    // As Kubernetes mounts volumes in memory, where the kernel can (Linux 6.4).
+    let mount = |options: &str| format!("mount -t tmpfs -o mode=1777{options} portcullis-test {}", models.display());
+    let noswap = format!("mkdir -p {} && {{ {} || {}; }}", models.display(), mount(",noswap"), mount(""));
+    assert_eq!(run(Container::new(Privilege::All, Propagation::Private).setup(&noswap)), (true, [true, false]));
     assert_eq!(run(of(Privilege::None, "")), (false, [false, true]));
     assert_eq!(run(of(Privilege::None, ",huge=within_size")), (true, [false, false]), "there is nothing to ask for");
     // A part of a tmpfs, whose rest is somebody else's.
