@@ -8,27 +8,19 @@
 //! same kind and size as AMD's. The second is on real evidence, where there is any (`PORTCULLIS_EVIDENCE`), by `attestation::judge`, which
 //! also writes down each step for people.
 
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use attestation::{
-    Anchors, ChainCache, ChainKey, Collateral, Evidence, Lapsed, NoCache, PreparedCollateral, ProductLine, ReportDataRule, SnpEvidence,
-    VerifiedChain, judge, verify,
+    Anchors, ChainCache, Collateral, Evidence, Lapsed, NoCache, PreparedCollateral, ProductLine, ReportDataRule, SnpEvidence, judge, verify,
 };
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PSS_2048_8192_SHA384};
 use portcullis_benches::rounds::{Contender, print, side_by_side};
+use portcullis_benches::session::{Chains, NOW, transcript};
 use portcullis_benches::{clock, insist_on_release, process};
-use protocol::hpke::RecipientSecret;
-use protocol::ids::{Digest, Nonce, Platform, Role};
-use protocol::keys::PublicKey;
-use protocol::time::UnixTime;
-use protocol::transcript::Transcript;
+use protocol::ids::Platform;
 use testbed::snp::{Authority, GuestShape, Leaf, Line, SoftPlatform};
 
-/// 2026-11-23: within the soft platforms' windows.
-const NOW: UnixTime = UnixTime::from_seconds(1_795_392_000);
 const ROUNDS: usize = 41;
 const OPERATIONS: u32 = 50;
 
@@ -42,33 +34,9 @@ fn main() {
     }
 }
 
-/// Keeps every chain.
-#[derive(Default)]
-struct Chains(Mutex<HashMap<ChainKey, Arc<VerifiedChain>>>);
-
-impl ChainCache for Chains {
-    fn find(&self, key: &ChainKey) -> Option<Arc<VerifiedChain>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn keep(&self, key: ChainKey, chain: Arc<VerifiedChain>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, chain);
-    }
-}
-
 fn soft() {
     let platform = SoftPlatform::new(Line::Milan);
-    let transcript = Transcript {
-        platform: Platform::SevSnp,
-        installation: PublicKey::from_bytes([1; 32]),
-        nonce: Nonce::from([2; 32]),
-        hpke_key: RecipientSecret::from_seed(&[3; 32]).expect("a seed").public().clone(),
-        signing_key: PublicKey::from_bytes([4; 32]),
-        role: Role::WholeVm,
-        configuration: Digest::from([5; 32]),
-        gpu_evidence: None,
-        event_log: None,
-    };
+    let transcript = transcript(Platform::SevSnp);
     let report = platform.guest(GuestShape::default()).attest(&transcript.report_data()).report;
     let anchors = Anchors::test(vec![(ProductLine::Milan, platform.ark_der())]).expect("a soft root");
     let certificates = platform.certificates(Leaf::Vcek);

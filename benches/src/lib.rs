@@ -1,4 +1,4 @@
-//! What the benchmarks share: clocks, rounds side by side, and tables.
+//! What the benchmarks share: clocks, rounds side by side and tables, and the session that evidence answers.
 //!
 //! Absolute times differ from machine to machine and from hour to hour, so everything that is compared is measured in one run, in rounds
 //! in which each contender has its turn, and what is reported is the median of the rounds and of the ratios within them.
@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod process;
 pub mod rounds;
+pub mod session;
 
 /// Whether a program was built for speed. Numbers of any other build are worth nothing, and are refused.
 pub const OPTIMISED: bool = !cfg!(debug_assertions);

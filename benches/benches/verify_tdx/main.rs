@@ -9,28 +9,22 @@
 
 mod floor;
 
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use attestation::forms::{self, CollateralFile};
 use attestation::{
-    Anchors, ChainCache, ChainKey, Collateral, Evidence, Lapsed, NoCache, PlatformClaims, PreparedCollateral, ReportDataRule,
-    SecondOpinion, SignedBody, TdxCollateral, TdxEvidence, VerifiedChain, judge, verify,
+    Anchors, ChainCache, Collateral, Evidence, Lapsed, NoCache, PlatformClaims, PreparedCollateral, ReportDataRule, SecondOpinion,
+    SignedBody, TdxCollateral, TdxEvidence, judge, verify,
 };
 use floor::Floor;
 use portcullis_benches::rounds::{Contender, print, side_by_side};
+use portcullis_benches::session::{Chains, NOW, transcript};
 use portcullis_benches::{clock, insist_on_release, process};
-use protocol::hpke::RecipientSecret;
-use protocol::ids::{Digest, Nonce, Platform, Role};
-use protocol::keys::PublicKey;
+use protocol::ids::Platform;
 use protocol::time::UnixTime;
-use protocol::transcript::Transcript;
 use testbed::tdx::{SoftTdx, TdReportKind, TdShape};
 
-/// 2026-11-23: within the soft platforms' windows.
-const NOW: UnixTime = UnixTime::from_seconds(1_795_392_000);
 const ROUNDS: usize = 41;
 const OPERATIONS: u32 = 100;
 
@@ -45,33 +39,9 @@ fn main() {
     }
 }
 
-/// Keeps every chain.
-#[derive(Default)]
-struct Chains(Mutex<HashMap<ChainKey, Arc<VerifiedChain>>>);
-
-impl ChainCache for Chains {
-    fn find(&self, key: &ChainKey) -> Option<Arc<VerifiedChain>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn keep(&self, key: ChainKey, chain: Arc<VerifiedChain>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, chain);
-    }
-}
-
 fn soft(title: &str, shape: TdShape) {
     let platform = SoftTdx::new();
-    let transcript = Transcript {
-        platform: Platform::Tdx,
-        installation: PublicKey::from_bytes([1; 32]),
-        nonce: Nonce::from([2; 32]),
-        hpke_key: RecipientSecret::from_seed(&[3; 32]).expect("a seed").public().clone(),
-        signing_key: PublicKey::from_bytes([4; 32]),
-        role: Role::WholeVm,
-        configuration: Digest::from([5; 32]),
-        gpu_evidence: None,
-        event_log: None,
-    };
+    let transcript = transcript(Platform::Tdx);
     let quote = platform.guest(shape).attest(&transcript.report_data()).quote;
     let anchors = Anchors::test_with_intel(Vec::new(), platform.root_der()).expect("a soft root");
     let soft = platform.collateral();

@@ -5,13 +5,14 @@ use std::hint::black_box;
 use attestation::{Anchors, ChainCache, Collateral, Evidence, NoCache, PreparedCollateral, ProductLine, SnpEvidence, verify};
 use portcullis_benches::clock;
 use portcullis_benches::rounds::{Contender, print, side_by_side};
+use portcullis_benches::session::{Chains, NOW, transcript};
 use protocol::ids::Platform;
 use sev::certs::snp::{Certificate, Chain, Verifiable, ca};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser;
 use testbed::snp::{GuestShape, Leaf, Line, SoftPlatform};
 
-use crate::{Chains, NOW, OPERATIONS, ROUNDS, transcript};
+use crate::{OPERATIONS, ROUNDS};
 
 /// The `sev` crate's view of the same bytes.
 struct Sev {

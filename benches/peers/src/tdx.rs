@@ -11,11 +11,12 @@ use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::verify::QuoteVerifier;
 use portcullis_benches::clock;
 use portcullis_benches::rounds::{Contender, print, side_by_side};
+use portcullis_benches::session::{Chains, NOW, transcript};
 use protocol::ids::Platform;
 use protocol::time::UnixTime;
 use testbed::tdx::{SoftTdx, TdShape};
 
-use crate::{Chains, NOW, OPERATIONS, ROUNDS, transcript};
+use crate::{OPERATIONS, ROUNDS};
 
 /// Prints both tables.
 pub fn measure() {

@@ -9,6 +9,8 @@ use protocol::messages::IdentityAsk;
 use protocol::spiffe::SpiffeId;
 use protocol::tokens::P256Spki;
 
+use crate::collateral::hex;
+
 /// The identity of one guest, before anything of it is signed.
 pub(crate) struct Assigned {
     pub(crate) spiffe_id: SpiffeId,
@@ -66,10 +68,6 @@ impl Serial {
 /// 128 random bits.
 fn jti() -> Result<String, NoRandomness> {
     random_bytes::<16>().map(|bytes| hex(&bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Assigned {

@@ -92,16 +92,8 @@ pub struct TrustClaim(i8);
 impl TrustClaim {
     /// As it should be, in the claim's own sense: recognised, approved, genuine, isolated.
     pub const AFFIRMING: Self = Self(2);
-    /// The verifier failed.
-    pub const VERIFIER_MALFUNCTION: Self = Self(-1);
-    /// The evidence has parts that the verifier cannot judge.
-    pub const NOT_UNDERSTOOD: Self = Self(1);
     /// Not as it should be; in `hardware` firmware that is not up to date.
     pub const WARNING: Self = Self(32);
-    /// Not recognised, or visible to others, in the claim's own sense.
-    pub const CONTRAINDICATED: Self = Self(96);
-    /// What signs it did not verify.
-    pub const CRYPTO_FAILED: Self = Self(99);
 
     /// Of this value.
     #[must_use]
