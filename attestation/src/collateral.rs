@@ -8,6 +8,8 @@ use protocol::time::UnixTime;
 use crate::anchors::Anchors;
 use crate::claims::PckAuthority;
 use crate::rejection::Rejection;
+use crate::tdx::rejection::TdxRejection;
+use crate::tdx::standing::{TdxStanding, TdxTcb};
 use crate::{snp, tdx};
 
 /// Raw collateral, as it was fetched or carried in.
@@ -92,6 +94,14 @@ impl PreparedCollateral {
         self.tdx.pieces()
     }
 
+    /// What is said at `at` of a platform that was seen earlier. Past their due, documents and lists are claims.
+    ///
+    /// # Errors
+    /// The [`TdxRejection`] that evidence of such a platform would meet.
+    pub fn tdx_standing(&self, of: &TdxTcb, at: UnixTime) -> Result<TdxStanding, TdxRejection> {
+        self.tdx.standing(of, at)
+    }
+
     pub(crate) const fn snp(&self) -> &SnpCollateral {
         &self.snp
     }
@@ -132,7 +142,7 @@ pub enum TdxPieceKind {
     PckCrl,
 }
 
-/// What becomes of TDX collateral past its nextUpdate: TCB info, QE identity, revocation lists.
+/// What becomes of TDX collateral past its nextUpdate (TCB info, QE identity, revocation lists), and of a revocation list that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lapsed {
     /// A rejection: for judging without a policy.

@@ -35,7 +35,7 @@
 //! | --- | --- |
 //! | 1 format | quote of version 4 or 5, ECDSA P-256, TDX, Intel's quoting enclave, a TD report of exactly its size; certification data of types 6 and 5, every part ending with its last field; only zero behind it, and not much |
 //! | 2 PCK certificate chain | exactly PCK certificate, PCK authority, pinned root: exact names, raw issuer names, CA flags, key usage, path length, signatures, validity; the SGX extension with each part once and of its type |
-//! | 3 revocation | lists verified under the issuer of their name; the root's does not name the authority, nor the authority's the PCK certificate; how fresh they are is a claim, [`Revocation`], or by [`Lapsed`] a rejection |
+//! | 3 revocation | lists verified under the issuer of their name; the root's does not name the authority, nor the authority's the PCK certificate; how fresh each is is a claim, [`Revocation`]; by [`Lapsed`] one that is missing or past its due is a rejection |
 //! | 4 signed collateral | TCB info and QE identity: no JSON key twice, signed over the bytes as received by exactly Intel SGX TCB Signing under the pinned root, not revoked, valid; version, sixteen components, no level twice, no unknown status; issued by then |
 //! | 5 platform of the TCB info | FMSPC and PCEID are the PCK certificate's |
 //! | 6 TDX module | the TCB info has its major version; MRSIGNERSEAM is that identity's, SEAMATTRIBUTES too, and zero |
@@ -83,6 +83,7 @@ pub use evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence, TdxEvidence}
 pub use rejection::{BadAnchor, HexBytes, Rejection};
 pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
 pub use tdx::rejection::TdxRejection;
+pub use tdx::standing::{TdxStanding, TdxTcb};
 
 use protocol::time::UnixTime;
 use protocol::transcript::Transcript;

@@ -106,11 +106,13 @@ fn tdx(claims: &TdxClaims) -> Vec<(&'static str, String)> {
         tcb_info,
         qe_identity,
         revocation,
+        root_revocation,
         event_log,
         second_opinion,
     } = claims;
     let flag = |flag: Option<bool>| flag.map_or_else(absent, |flag| flag.to_string());
-    let part = |part: &crate::claims::TcbPart| format!("{} as of {}", part.status, part.date);
+    let names = |advisories: &[String]| if advisories.is_empty() { "none".to_owned() } else { advisories.join(" ") };
+    let part = |part: &crate::claims::TcbPart| format!("{} as of {}, advisories: {}", part.status, part.date, names(&part.advisories));
     vec![
         ("quote-version", quote_version.to_string()),
         ("td-report", body.to_string()),
@@ -148,13 +150,14 @@ fn tdx(claims: &TdxClaims) -> Vec<(&'static str, String)> {
         ("tcb-status", tcb.status.to_string()),
         ("tcb-date", tcb.date.to_string()),
         ("tcb-superseded", tcb.superseded.map_or_else(|| "no".to_owned(), |since| format!("since {since}"))),
-        ("tcb-advisories", if tcb.advisories.is_empty() { "none".to_owned() } else { tcb.advisories.join(" ") }),
+        ("tcb-advisories", names(&tcb.advisories)),
         ("tcb-platform", part(&tcb.platform)),
         ("tcb-module", tcb.module.as_ref().map_or_else(absent, part)),
         ("tcb-qe", part(&tcb.qe)),
         ("tcb-info", tcb_info.to_string()),
         ("qe-identity", qe_identity.to_string()),
         ("revocation", revocation.to_string()),
+        ("root-revocation", root_revocation.to_string()),
         (
             "event-log",
             match event_log {

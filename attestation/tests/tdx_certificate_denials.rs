@@ -373,7 +373,8 @@ fn a_list_by_another_key_of_the_same_name_says_nothing_of_this_chain() {
     assert!(matches!(case.passes().revocation, Revocation::Checked { .. }));
     // Alone, it leaves this authority without a list.
     case.collateral.crls.remove(1);
-    assert_eq!(case.passes().revocation, Revocation::Unknown);
+    assert_eq!(case.fails(), TdxRejection::CrlMissing { issuer: "Intel SGX PCK Platform CA", at: NOW });
+    assert_eq!(case.lapsed(Lapsed::Claimed).passes().revocation, Revocation::Unknown);
 }
 
 #[test]
@@ -391,44 +392,56 @@ fn each_list_is_signed_by_ecdsa_with_sha256() {
 }
 
 #[test]
-fn the_less_fresh_of_both_lists_is_what_is_claimed() {
+fn what_is_known_of_each_list_is_claimed_apart() {
     let (now, soft) = (NOW.seconds(), SoftTdx::new());
-    let until = |next: u64| move |list: &mut tdx::RevocationList| (list.this_update, list.next_update) = (now - 10, Some(next));
-    let due = |root: u64, pck: u64| {
-        let lists = vec![soft.root_list_with(until(root)), soft.pck_list_with(until(pck))];
-        match Case::genuine().crls(lists).lapsed(Lapsed::Claimed).passes().revocation {
-            Revocation::Checked { next_update, .. } => ("checked", next_update.seconds() as i64 - now as i64),
-            Revocation::Stale { next_update, .. } => ("stale", next_update.seconds() as i64 - now as i64),
-            Revocation::Unknown => ("unknown", 0),
-        }
-    };
-    assert_eq!([due(now + 5, now + 9), due(now + 9, now + 5)], [("checked", 5); 2]);
-    assert_eq!([due(now - 5, now + 9), due(now + 9, now - 5)], [("stale", -5); 2]);
-    assert_eq!([due(now - 5, now - 2), due(now - 2, now - 5)], [("stale", -5); 2]);
+    let time = UnixTime::from_seconds;
+    let window = |this: u64, next: u64| move |list: &mut tdx::RevocationList| (list.this_update, list.next_update) = (this, Some(next));
+    // As Intel issues them: the root's for a year, the PCK authority's for a month. Whichever is due first, each has its own dates.
+    for (root, pck) in [(now + 65, now + 25), (now + 25, now + 65), (now - 5, now + 9), (now + 9, now - 5), (now - 5, now - 2)] {
+        let lists = vec![soft.root_list_with(window(now - 300, root)), soft.pck_list_with(window(now - 10, pck))];
+        let claims = Case::genuine().crls(lists).lapsed(Lapsed::Claimed).passes();
+        let expected = |this: u64, next: u64| {
+            let (this_update, next_update) = (time(this), time(next));
+            if next < now { Revocation::Stale { this_update, next_update } } else { Revocation::Checked { this_update, next_update } }
+        };
+        assert_eq!((claims.root_revocation, claims.revocation), (expected(now - 300, root), expected(now - 10, pck)));
+    }
 }
 
 #[test]
 fn lists_have_their_time() {
+    const ROOT: &str = "Intel SGX Root CA";
+    const PLATFORM: &str = "Intel SGX PCK Platform CA";
     let now = NOW.seconds();
     let soft = SoftTdx::new();
     let window = |this: u64, next: u64| move |list: &mut tdx::RevocationList| (list.this_update, list.next_update) = (this, Some(next));
     let (root, pck) = (soft.root_list_der(&[]), soft.pck_list_der(&[]));
     let lapsed_pck = vec![root.clone(), soft.pck_list_with(window(now - 10, now - 1))];
     let lapsed_root = vec![soft.root_list_with(window(now - 10, now - 1)), pck.clone()];
-    let rejection = |issuer| TdxRejection::CrlLapsed { issuer, next_update: UnixTime::from_seconds(now - 1), at: NOW };
-    assert_eq!(Case::genuine().crls(lapsed_pck.clone()).fails(), rejection("Intel SGX PCK Platform CA"));
-    assert_eq!(Case::genuine().crls(lapsed_root.clone()).fails(), rejection("Intel SGX Root CA"));
-    for lists in [lapsed_pck, lapsed_root] {
-        let stale = Case::genuine().crls(lists).lapsed(Lapsed::Claimed).passes().revocation;
-        assert!(matches!(stale, Revocation::Stale { next_update, .. } if next_update.seconds() == now - 1), "{stale:?}");
-    }
+    let lapsed = |issuer| TdxRejection::CrlLapsed { issuer, next_update: UnixTime::from_seconds(now - 1), at: NOW };
+    assert_eq!(Case::genuine().crls(lapsed_pck.clone()).fails(), lapsed(PLATFORM));
+    assert_eq!(Case::genuine().crls(lapsed_root.clone()).fails(), lapsed(ROOT));
+    Case::genuine().crls(lapsed_pck).lapsed(Lapsed::Claimed).passes();
+    Case::genuine().crls(lapsed_root).lapsed(Lapsed::Claimed).passes();
     Case::genuine().crls(vec![root.clone(), soft.pck_list_with(window(now - 10, now))]).passes();
-    // A list of the future, or none at all, says nothing yet.
-    let future = vec![root.clone(), soft.pck_list_with(window(now + 1, now + 2))];
-    assert_eq!(Case::genuine().crls(future).passes().revocation, Revocation::Unknown);
-    assert_eq!(Case::genuine().crls(vec![root]).passes().revocation, Revocation::Unknown);
-    assert_eq!(Case::genuine().crls(vec![pck]).passes().revocation, Revocation::Unknown);
-    assert_eq!(Case::genuine().crls(Vec::new()).passes().revocation, Revocation::Unknown);
+    Case::genuine().crls(vec![root.clone(), soft.pck_list_with(window(now, now + 2))]).passes();
+    // A list of the future says no more than none at all: whoever has no policy on it is told that it is missing.
+    let missing = |issuer| TdxRejection::CrlMissing { issuer, at: NOW };
+    let future_pck = vec![root.clone(), soft.pck_list_with(window(now + 1, now + 2))];
+    let future_root = vec![soft.root_list_with(window(now + 1, now + 2)), pck.clone()];
+    let cases = [
+        (future_pck, missing(PLATFORM), [true, false]),
+        (future_root, missing(ROOT), [false, true]),
+        (vec![root], missing(PLATFORM), [true, false]),
+        (vec![pck], missing(ROOT), [false, true]),
+        (Vec::new(), missing(ROOT), [false, false]),
+    ];
+    for (lists, rejection, known) in cases {
+        let case = Case::genuine().crls(lists);
+        assert_eq!(case.fails(), rejection);
+        let claims = case.lapsed(Lapsed::Claimed).passes();
+        assert_eq!([claims.root_revocation, claims.revocation].map(|claim| claim != Revocation::Unknown), known);
+    }
 }
 
 #[test]

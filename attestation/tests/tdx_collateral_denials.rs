@@ -71,6 +71,10 @@ fn a_document_is_one_object_of_exactly_two_keys() {
     malformed([&genuine[..20], &[0xff], &genuine[20..]].concat());
     malformed(text.replace(",\"signature\"", ",\"more\":1,\"signature\"").into_bytes());
     malformed(text.replace("\"signature\"", "\"Signature\"").into_bytes());
+    malformed(text.replace(",\"signature\"", ",\"enclaveIdentity\":null,\"signature\"").into_bytes());
+    let (value, rest) = text.strip_prefix("{\"tcbInfo\":").and_then(|text| text.rsplit_once(",\"signature\":")).unwrap();
+    malformed(format!("[{value},{}]", rest.trim_end_matches('}')).into_bytes());
+    malformed(format!("[{value},null,{}]", rest.trim_end_matches('}')).into_bytes());
     malformed(soft().qe_identity_body(|_| ()));
     let (_, signature) = text.rsplit_once(":\"").unwrap();
     malformed(text.replace(signature, &format!("00{signature}")).into_bytes());

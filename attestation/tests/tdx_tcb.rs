@@ -2,7 +2,7 @@
 
 mod soft_tdx;
 
-use attestation::{HexBytes, TcbStatus, TdxClaims, TdxRejection};
+use attestation::{HexBytes, Revocation, TcbStatus, TdxClaims, TdxRejection, TdxStanding, TdxTcb};
 use soft_tdx::Case;
 use testbed::tdx::{self, IsvLevel, NEWEST_TCB, OLDER_TCB, OLDEST_TCB, SoftTdx, TdReportKind};
 
@@ -247,4 +247,96 @@ fn what_runs_now_is_not_revoked_and_not_unknown() {
     now(svn(6, 1, 4)).passes();
     // A TD 1.0 report does not say what runs now.
     Case::genuine().quote(|quote| quote.body.tee_tcb_svn_2 = svn(2, 1, 4)).passes();
+}
+
+#[test]
+fn each_part_has_its_own_advisories() {
+    let claims = Case::of(soft(|soft| (soft.pce_svn, soft.tee_tcb_svn, soft.qe_isv_svn) = (10, svn(6, 1, 4), 6))).passes();
+    assert_eq!(claims.tcb.platform.advisories, ["INTEL-SA-90001", "INTEL-SA-90002"]);
+    assert_eq!(claims.tcb.module.unwrap().advisories, ["INTEL-SA-90003"]);
+    assert_eq!(claims.tcb.qe.advisories, ["INTEL-SA-90004"]);
+}
+
+/// A date between two others.
+const BETWEEN: u64 = NEWEST_TCB - 40 * 86400;
+
+#[test]
+fn grace_counts_from_what_superseded_the_part_that_is_out_of_date() {
+    let superseded = |case: Case| case.passes().tcb.superseded.map(|since| since.seconds());
+    // The platform has a newer level above it too, for two months longer; but its own level is no worse for that.
+    let hardened = |info: &mut tdx::TcbInfo| {
+        info.levels[0].standing.date = BETWEEN;
+        info.levels[1].standing.status = "SWHardeningNeeded".to_owned();
+    };
+    assert_eq!(superseded(info(soft(|soft| soft.pce_svn = 10), hardened)), Some(BETWEEN));
+    assert_eq!(superseded(info(soft(|soft| (soft.pce_svn, soft.qe_isv_svn) = (10, 6)), hardened)), Some(NEWEST_TCB));
+    // Where both are out of date, from the earlier.
+    let both = |info: &mut tdx::TcbInfo| info.levels[0].standing.date = BETWEEN;
+    assert_eq!(superseded(info(soft(|soft| (soft.pce_svn, soft.qe_isv_svn) = (10, 6)), both)), Some(BETWEEN));
+}
+
+#[test]
+fn a_level_that_is_dated_anew_came_out_when_it_was_first_dated() {
+    let machine = soft(|soft| (soft.pce_svn, soft.tee_tcb_svn, soft.qe_isv_svn) = (10, svn(6, 1, 4), 6));
+    let superseded = |case: &Case| case.passes().tcb.superseded.map(|since| since.seconds());
+    let dated = |date: u64, evaluation: u32| {
+        machine.tcb_info_body(|info| {
+            info.evaluation = evaluation;
+            info.levels[0].standing.date = date;
+            info.module_identity("TDX_01").levels[0].standing.date = date;
+        })
+    };
+    let identity = |date: u64| machine.qe_identity_body(|identity| identity.levels[0].standing.date = date);
+    let newest = Case::of(machine.clone()).tcb_info(dated(NEWEST_TCB, 21)).qe_identity(identity(NEWEST_TCB));
+    assert_eq!(superseded(&newest), Some(NEWEST_TCB));
+    let signed = |body: Vec<u8>| attestation::SignedBody { body, ..newest.collateral.tcb_infos[0].clone() };
+    let with = |body: Vec<u8>| {
+        let mut case = newest.clone();
+        case.collateral.tcb_infos.push(signed(body));
+        superseded(&case)
+    };
+    assert_eq!(with(dated(BETWEEN, 20)), Some(BETWEEN));
+    // One that nobody signed says nothing, nor does one of another family, nor another level of that date.
+    let unsigned = String::from_utf8(dated(BETWEEN, 20)).unwrap().replacen("\"version\":3", "\"version\": 3", 1);
+    assert_eq!(with(unsigned.into_bytes()), Some(NEWEST_TCB));
+    let other = |change: fn(&mut tdx::TcbInfo)| {
+        let body = machine.tcb_info_body(|info| {
+            info.evaluation = 20;
+            info.levels[0].standing.date = BETWEEN;
+            change(info);
+        });
+        with(body)
+    };
+    assert_eq!(other(|info| info.fmspc = "00A06D080000".to_owned()), Some(NEWEST_TCB));
+    assert_eq!(other(|info| info.levels[0].tdx[7] = 1), Some(NEWEST_TCB));
+    assert_eq!(other(|_| ()), Some(BETWEEN));
+    let mut case = newest.clone();
+    case.collateral.qe_identities.push(signed(identity(BETWEEN)));
+    assert_eq!(superseded(&case), Some(BETWEEN));
+}
+
+#[test]
+fn what_collateral_says_of_a_platform_that_was_seen_is_what_it_says_of_its_evidence() {
+    let judge = |case: &Case, of: &TdxTcb| case.prepared(&soft_tdx::anchors()).tdx_standing(of, case.at);
+    let old = soft(|soft| (soft.pce_svn, soft.tee_tcb_svn, soft.qe_isv_svn) = (9, svn(6, 1, 4), 6));
+    let relaunch = relaunched(SoftTdx::new(), svn(6, 1, 4), svn(11, 1, 4), |_| ());
+    for case in [Case::genuine(), Case::of(old), relaunch] {
+        let claims = case.passes();
+        let of = TdxTcb::from(&claims);
+        assert_eq!(judge(&case, &of).unwrap(), TdxStanding::from(&claims));
+        let kept: TdxTcb = serde_json::from_slice(&serde_json::to_vec(&of).unwrap()).unwrap();
+        assert_eq!(kept, of);
+    }
+    // Under what came since, it is another thing.
+    let of = TdxTcb::from(&Case::genuine().passes());
+    let with = |change: fn(&mut tdx::TcbInfo)| judge(&info(SoftTdx::new(), change), &of);
+    let status = |change| with(change).map(|standing| standing.tcb.status);
+    assert_eq!(status(|info| info.levels[0].tdx[2] += 1), Ok(TcbStatus::OutOfDate));
+    assert_eq!(status(|info| info.levels.truncate(0)), Err(TdxRejection::TcbNotSupported { part: "platform" }));
+    let pceid = with(|info| info.pce_id = "0001".to_owned());
+    assert_eq!(pceid, Err(TdxRejection::PceidMismatch { expected: HexBytes::from([0, 0]), found: HexBytes::from([0, 1]) }));
+    let missing = with(|info| info.fmspc = "00A06D080000".to_owned()).unwrap_err();
+    assert!(matches!(missing, TdxRejection::CollateralMissing { what: "tcb-info", .. }), "{missing}");
+    let unlisted = judge(&Case::genuine().crls(Vec::new()), &of).unwrap();
+    assert_eq!((unlisted.revocation, unlisted.root_revocation), (Revocation::Unknown, Revocation::Unknown));
 }

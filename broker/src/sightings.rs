@@ -1,19 +1,21 @@
 //! What the evidence of each platform last said, under each policy that decided about it: for the forecast of which will be denied.
+//! The forecast asks the policies and the collateral of now.
 //!
 //! Kept in memory, bounded, the longest unseen going first; and written to the store now and then, so that a restart forgets nothing
 //! that was written. Nothing is decided on it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use attestation::PlatformClaims;
-use policies::Aging;
+use attestation::{PlatformClaims, Revocation};
+use policies::{Aging, Forecast, Policy, SnpAging};
 use protocol::admin::{CollateralForecast, ForecastDenial, ForecastPlatform, PolicyReference};
 use protocol::ids::Name;
 use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 
-use crate::collateral::hex;
+use crate::collateral::{CollateralHouse, PieceKey, hex};
 use crate::decision::Verdicts;
 use crate::documents::ActiveDocuments;
 use crate::store::{Store, StoreError, StoredSighting};
@@ -21,9 +23,13 @@ use crate::store::{Store, StoreError, StoredSighting};
 /// Platforms that are remembered at most, each under each of its policies: some hundred bytes each.
 const SIGHTINGS: usize = 8192;
 
+/// How long ago "lately" was: what was not seen since is not forecast.
+const LATELY: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Which platform, under whose policy of which name.
 type Key = (String, PublicKey, Name);
 
+#[derive(Clone)]
 struct Sighting {
     claims: Aging,
     seen: UnixTime,
@@ -85,34 +91,70 @@ impl Sightings {
         written
     }
 
-    /// What the policies in force will say of them, if nothing but the time changes.
+    /// What the policies in force say and will say of them, if nothing but the time changes.
     #[must_use]
-    pub fn forecast(&self, documents: &ActiveDocuments, at: UnixTime) -> CollateralForecast {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut platforms: Vec<ForecastPlatform> = last
-            .all
-            .iter()
-            .filter_map(|((machine, authority, name), sighting)| {
-                let policy = documents.policy(authority, name)?;
-                let body = policy.document.body();
-                let reference = PolicyReference { name: body.name.clone(), version: body.version, document: *policy.document.digest() };
-                let calendar = policy.policy.calendar().and_then(|name| documents.calendar(authority, name));
-                let denied = policy.policy.forecast(&sighting.claims, calendar.map(|calendar| &calendar.calendar), at);
-                Some(ForecastPlatform {
-                    platform: sighting.claims.platform(),
-                    machine: machine.clone(),
-                    seen: sighting.seen,
-                    policy: reference,
-                    denied: denied.map(|denial| ForecastDenial { from: denial.denied_at, check: denial.check.to_owned(), why: denial.why }),
-                })
-            })
-            .collect();
+    pub fn forecast(&self, documents: &ActiveDocuments, collateral: &CollateralHouse, at: UnixTime) -> CollateralForecast {
+        let lately = |sighting: &Sighting| at.since(sighting.seen) <= LATELY;
+        let seen: Vec<(Key, Sighting)> = {
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            last.all.iter().filter(|(_, sighting)| lately(sighting)).map(|(key, sighting)| (key.clone(), sighting.clone())).collect()
+        };
+        let now = Now { documents, collateral, at };
+        let mut platforms: Vec<ForecastPlatform> = seen.into_iter().filter_map(|(key, sighting)| now.of(key, &sighting)).collect();
         platforms.sort_by_key(|platform| {
-            let from = platform.denied.as_ref().map(|denial| denial.from);
+            let from = platform.denials.first().map(|denial| denial.from);
             (from.is_none(), from, platform.machine.clone(), platform.policy.name.clone())
         });
         CollateralForecast { at, since: self.since, platforms }
     }
+}
+
+/// What a forecast is made with.
+struct Now<'a> {
+    documents: &'a ActiveDocuments,
+    collateral: &'a CollateralHouse,
+    at: UnixTime,
+}
+
+impl Now<'_> {
+    /// `None` where the policy is no more.
+    fn of(&self, (machine, authority, name): Key, sighting: &Sighting) -> Option<ForecastPlatform> {
+        let policy = self.documents.policy(&authority, &name)?;
+        let body = policy.document.body();
+        let denials = match &sighting.claims {
+            Aging::SevSnp(claims) => self.snp(&authority, &policy.policy, claims),
+            Aging::Tdx(claims) => match self.collateral.current().tdx_standing(claims, self.at) {
+                Ok(standing) => denials(policy.policy.forecast_tdx(&standing, self.at)),
+                Err(rejection) => vec![ForecastDenial { from: self.at, check: rejection.code().to_owned(), why: rejection.to_string() }],
+            },
+        };
+        Some(ForecastPlatform {
+            platform: sighting.claims.platform(),
+            machine,
+            seen: sighting.seen,
+            policy: PolicyReference { name: body.name.clone(), version: body.version, document: *policy.document.digest() },
+            denials,
+        })
+    }
+
+    fn snp(&self, authority: &PublicKey, policy: &Policy, claims: &SnpAging) -> Vec<ForecastDenial> {
+        let calendar = policy.calendar().and_then(|name| self.documents.calendar(authority, name)).map(|active| &active.calendar);
+        let held = self.collateral.piece(&PieceKey::AmdCrl(claims.product)).filter(|piece| piece.issued <= self.at);
+        // A guest may have brought a newer list than the one that is held.
+        let revocation = match (claims.revocation, held) {
+            (Revocation::Checked { this_update, .. } | Revocation::Stale { this_update, .. }, Some(held)) if this_update > held.issued => {
+                claims.revocation
+            }
+            (_, Some(held)) => Revocation::Checked { this_update: held.issued, next_update: held.until },
+            (brought, None) => brought,
+        };
+        denials(policy.forecast_snp(claims, revocation, calendar, self.at))
+    }
+}
+
+fn denials(forecasts: Vec<Forecast>) -> Vec<ForecastDenial> {
+    let denial = |Forecast { denied_at, check, why }| ForecastDenial { from: denied_at, check: check.to_owned(), why };
+    forecasts.into_iter().map(denial).collect()
 }
 
 impl Last {
@@ -157,18 +199,22 @@ fn read(StoredSighting { machine, authority, policy, seen, claims }: StoredSight
     Some((key, Sighting { claims: serde_json::from_slice(&claims).ok()?, seen: UnixTime::from_seconds(seen) }))
 }
 
-/// The machine as far as its evidence names one; else its family.
+/// The machine as far as its evidence names one, else its family; and the TCB under which the guest was launched, since a machine that was
+/// updated still runs guests of before.
 fn machine(claims: &PlatformClaims) -> String {
     match claims {
-        PlatformClaims::Snp(claims) => match (claims.chip_id, &claims.csp_id) {
-            (Some(chip), _) => format!("{} {}", claims.product, hex(&chip)),
-            (None, Some(provider)) => format!("{} of {provider}, tcb {}", claims.product, claims.reported_tcb),
-            (None, None) => format!("{}, tcb {}", claims.product, claims.reported_tcb),
-        },
+        PlatformClaims::Snp(claims) => {
+            let machine = match (claims.chip_id, &claims.csp_id) {
+                (Some(chip), _) => format!("{} {}", claims.product, hex(&chip)),
+                (None, Some(provider)) => format!("{} of {provider}, tcb {}", claims.product, claims.reported_tcb),
+                (None, None) => format!("{}, tcb {}", claims.product, claims.reported_tcb),
+            };
+            format!("{machine}, launched under {}", claims.launch_tcb)
+        }
         PlatformClaims::Tdx(claims) => {
             let platform = &claims.platform;
             let machine = platform.platform_instance.unwrap_or(platform.ppid);
-            format!("{} {}", hex(&platform.fmspc), hex(&machine))
+            format!("{} {}, launched under {}", hex(&platform.fmspc), hex(&machine), hex(&claims.tee_tcb_svn))
         }
     }
 }
@@ -178,11 +224,11 @@ mod tests {
     use super::*;
 
     fn sighting(machine: u64, seen: u64) -> StoredSighting {
-        let claims = serde_json::json!({ "revocation": { "status": "unknown" }, "of": {
-            "platform": "tdx", "status": "UpToDate", "superseded": null,
-            "tcb_info": { "evaluation": 20, "issued": "2026-11-01T00:00:00Z", "next_update": "2026-12-01T00:00:00Z" },
-            "qe_identity": { "evaluation": 20, "issued": "2026-11-01T00:00:00Z", "next_update": "2026-12-01T00:00:00Z" },
-        }});
+        let (zeros, svn) = ("00".repeat(16), "0b010400".to_owned() + &"00".repeat(12));
+        let claims = serde_json::json!({
+            "platform": "tdx", "authority": "platform", "fmspc": "90c06f000000", "pceid": "0000", "components": zeros, "pce_svn": 13,
+            "qe_isv_svn": 8, "tee_tcb_svn": svn, "tee_tcb_svn_2": null,
+        });
         let claims: Aging = serde_json::from_value(claims).unwrap();
         StoredSighting {
             machine: machine.to_string(),

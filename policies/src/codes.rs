@@ -46,7 +46,7 @@ codes! {
         "The policy has a table for the platform: `[snp]` or `[tdx]`.",
         "add the table with the rules for this platform, or run the guest on one that the policy names";
     REVOCATION_AGE = "revocation-age",
-        "A revocation list of the vendor was consulted, and is in force or no older than `revocation-max-age`.",
+        "The revocation list of the platform's certificate (AMD's root; Intel's PCK authority) was consulted, and is in force, or no older than `revocation-max-age` where the policy has it.",
         "fetch the vendor's current revocation list into the broker's collateral";
     SECOND_OPINION = "second-opinion",
         "An independent parser read the same in every field, or its known exception is named in `second-opinion-exceptions`.",
@@ -256,7 +256,7 @@ codes! {
         "The platform's certificate says that SMT is off, unless the policy says `smt = \"allowed\"`.",
         "switch SMT off in the host's firmware settings and register the platform again, or accept its side channels by name";
     TDX_TCB_STATUS = "tdx-tcb-status",
-        "The merged TCB status is UpToDate, or one that `[tdx.tcb]` accepts by name or by a period of grace.",
+        "The merged TCB status, and the platform's own where another part hides it, is UpToDate, or one that `[tdx.tcb]` accepts by name or by a period of grace.",
         "update the host's firmware and TDX module, then launch the guest again; accept a status by name only after reading its advisories";
     TDX_TCB_ADVISORIES = "tdx-tcb-advisories",
         "Every advisory of a status that is accepted by name is listed with it.",
@@ -276,6 +276,9 @@ codes! {
     TDX_COLLATERAL_AGE = "tdx-collateral-age",
         "TCB info and QE identity are in force, or issued no longer ago than `collateral-max-age`.",
         "fetch Intel's current collateral into the broker";
+    TDX_ROOT_REVOCATION = "tdx-root-revocation-age",
+        "A revocation list of Intel's root was consulted, and is in force or no older than `revocation-max-age`.",
+        "fetch the current list of Intel's root into the broker's collateral";
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl Policy {
         // A platform without a table was denied just now, by `platform`.
         match (subject.platform, &self.rules.snp, &self.rules.tdx) {
             (PlatformClaims::Snp(claims), Some(rules), _) => snp::run(rules, claims, subject, checks),
-            (PlatformClaims::Tdx(claims), _, Some(rules)) => tdx::run(rules, claims, subject, checks),
+            (PlatformClaims::Tdx(claims), _, Some(rules)) => tdx::run(rules, self.rules.revocation, claims, subject, checks),
             (PlatformClaims::Snp(_), None, _) | (PlatformClaims::Tdx(_), _, None) => {}
         }
     }

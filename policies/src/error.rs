@@ -193,6 +193,12 @@ pub enum Reason {
         /// The register.
         register: &'static str,
     },
+    /// An event of a type that no register is ever extended with.
+    #[error("`{key}` has an event of type 3: EV_NO_ACTION is a remark, which extends no register")]
+    Remark {
+        /// The key.
+        key: &'static str,
+    },
     /// An XFAM mask without the features that every TD has.
     #[error("`tdx.xfam` must include 0x3: every TD has x87 and SSE")]
     XfamWithoutBase,
@@ -271,6 +277,7 @@ impl Reason {
             Self::EventRules { .. } => {
                 "write `sequences` for exact orders, or `allow` and `require` for what may and what must be there".into()
             }
+            Self::Remark { .. } => "remove it; a log's remarks are neither required nor in the way".into(),
             Self::XfamWithoutBase => "write a mask such as 0x6dbe7, the default".into(),
             Self::SpiffeId { .. } => {
                 "write \"spiffe://TRUST-DOMAIN/PATH\"; variables are {workload}, {platform}, {policy} and {anchors}, each within one segment".into()

@@ -7,7 +7,7 @@ use protocol::keys::PublicKey;
 use protocol::time::UnixTime;
 
 use crate::checks::{Checks, passed_if};
-use crate::codes;
+use crate::codes::{self, Code};
 use crate::decision::{Subject, Verdict};
 use crate::rules::{Age, Configuration, Rules};
 
@@ -69,21 +69,41 @@ pub(crate) fn run(rules: &Rules, subject: &Subject<'_>, checks: &mut Checks) {
     second_opinion(rules, subject.platform, opinion, checks);
 }
 
-fn revocation(rule: Age, claim: Revocation, at: UnixTime, checks: &mut Checks) {
+/// The list that could name the platform's certificate.
+pub(crate) fn revocation(rule: Age, claim: Revocation, at: UnixTime, checks: &mut Checks) {
     let expected = match rule {
         Age::InForce => "a revocation list in force".to_owned(),
         Age::AtMost(age) => format!("a revocation list issued at most {} ago", words(age)),
     };
+    list(&codes::REVOCATION_AGE, expected, claim, |this_update, next_update| list_fresh_until(rule, this_update, next_update), at, checks);
+}
+
+/// The last second at which that list is fresh enough.
+pub(crate) fn list_fresh_until(rule: Age, this_update: UnixTime, next_update: UnixTime) -> UnixTime {
+    match rule {
+        Age::InForce => next_update,
+        Age::AtMost(age) => this_update.plus(age),
+    }
+}
+
+/// A check on a list: that there is one, and that it is fresh. A renewed decision may come after the verification, so that this is
+/// asked of `at`.
+pub(crate) fn list(
+    code: &'static Code,
+    expected: String,
+    claim: Revocation,
+    fresh_until: impl Fn(UnixTime, UnixTime) -> UnixTime,
+    at: UnixTime,
+    checks: &mut Checks,
+) {
     let (Revocation::Checked { this_update, next_update } | Revocation::Stale { this_update, next_update }) = claim else {
-        return checks.note(&codes::REVOCATION_AGE, expected, claim.to_string(), Verdict::Failed);
-    };
-    // A renewed decision may come after the verification: whether the list is in force is asked again, of `at`.
-    let fresh = match rule {
-        Age::InForce => matches!(claim, Revocation::Checked { .. }) && at <= next_update,
-        Age::AtMost(age) => at.since(this_update) <= age,
+        return checks.note(code, expected, claim.to_string(), Verdict::Failed);
     };
     let found = format!("issued {this_update}, {} ago, due {next_update}", words(at.since(this_update)));
-    checks.note(&codes::REVOCATION_AGE, expected, found, passed_if(fresh && this_update <= at));
+    let until = fresh_until(this_update, next_update);
+    // A list that was past its due when it was judged is so whatever the clock says now.
+    let past_due = until == next_update && matches!(claim, Revocation::Stale { .. });
+    checks.note(code, expected, found, passed_if(this_update <= at && at <= until && !past_due));
 }
 
 fn second_opinion(rules: &Rules, claims: &PlatformClaims, opinion: &SecondOpinion, checks: &mut Checks) {

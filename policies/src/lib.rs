@@ -37,7 +37,7 @@ use protocol::ids::{Name, Role};
 pub use calendar::Calendar;
 pub use decision::{Ask, Check, Decision, Permit, Verdict};
 pub use error::{PolicyError, Reason};
-pub use forecast::{Aging, Forecast};
+pub use forecast::{Aging, Forecast, SnpAging};
 pub use identity::{Audience, IdentityRules};
 
 /// A policy, ready to decide. Whose signature it bore is the caller's to know.

@@ -27,7 +27,7 @@ pub(crate) fn run(rules: &Snp, claims: &SnpClaims, subject: &Subject<'_>, checks
     guest_policy(rules, claims, checks);
     if let Some(product) = product {
         let baseline = calendar(rules, product, claims, subject, checks);
-        tcb(product, baseline, claims, checks);
+        tcb(product, baseline, [&claims.committed_tcb, &claims.reported_tcb, &claims.launch_tcb], checks);
     }
     firmware(rules, product, claims, checks);
     let levels = format!("one of {}", rules.vmpl.spell_out(ToString::to_string));
@@ -125,7 +125,10 @@ fn calendar<'a>(rules: &Snp, product: &Product, claims: &SnpClaims, subject: &Su
     baseline
 }
 
-fn tcb(product: &Product, baseline: Option<&Baseline>, claims: &SnpClaims, checks: &mut Checks) {
+/// The TCBs that a report has a minimum for: committed, reported, at launch.
+pub(crate) type Tcbs<'a> = [&'a Tcb; 3];
+
+fn tcb(product: &Product, baseline: Option<&Baseline>, found: Tcbs<'_>, checks: &mut Checks) {
     let mut note = |code, floor: Floor, found: &Tcb| {
         let floor = match floor {
             Floor::Fixed(floor) => Some(floor),
@@ -135,28 +138,49 @@ fn tcb(product: &Product, baseline: Option<&Baseline>, claims: &SnpClaims, check
         let verdict = passed_if(floor.is_some_and(|floor| found.is_at_least(&floor)));
         checks.note(code, expected, found.to_string(), verdict);
     };
-    let [committed, reported, launch] = product.floors();
-    note(&codes::SNP_TCB_COMMITTED, committed, &claims.committed_tcb);
-    note(&codes::SNP_TCB_REPORTED, reported, &claims.reported_tcb);
-    note(&codes::SNP_TCB_LAUNCH, launch, &claims.launch_tcb);
+    for ((code, floor), found) in TCB_CODES.iter().zip(product.floors()).zip(found) {
+        note(code, floor, found);
+    }
 }
 
-/// When the calendar will deny a guest with these TCBs (committed, reported, at launch): from when on, by which check, and why; `None` where no baseline that it has does.
-/// The time is `at` where it does at any time, or where there is no calendar.
-pub(crate) fn denied_by_calendar(
+/// The codes of their rules.
+static TCB_CODES: [&Code; 3] = [&codes::SNP_TCB_COMMITTED, &codes::SNP_TCB_REPORTED, &codes::SNP_TCB_LAUNCH];
+
+/// Each denial that a machine's line and TCBs bring: from when on, by which check, and why. The time is `at` for those that are not the
+/// calendar's to date: no table for the line, a fixed minimum, a calendar that is not there.
+pub(crate) fn denials(
     rules: &Snp,
     line: ProductLine,
-    [committed, reported, launch]: [&Tcb; 3],
+    found: Tcbs<'_>,
+    calendar: Option<&Calendar>,
+    at: UnixTime,
+) -> Vec<(UnixTime, &'static Code, String)> {
+    let Some(product) = rules.products.of(line) else {
+        return vec![(at, &codes::SNP_PRODUCT, format!("the policy has no table for {line}"))];
+    };
+    let rows = || TCB_CODES.iter().copied().zip(product.floors()).zip(found);
+    let fixed = rows().filter_map(|((code, floor), found)| match floor {
+        Floor::Fixed(floor) if !found.is_at_least(&floor) => Some((at, code, format!("{found} is not at least {floor}"))),
+        _ => None,
+    });
+    let dated: Vec<(&'static Code, &Tcb)> =
+        rows().filter(|((_, floor), _)| *floor == Floor::Calendar).map(|((code, _), found)| (code, found)).collect();
+    fixed.chain(by_calendar(rules, product, line, &dated, calendar, at)).collect()
+}
+
+/// The first baseline of the calendar that a machine does not reach.
+fn by_calendar(
+    rules: &Snp,
+    product: &Product,
+    line: ProductLine,
+    dated: &[(&'static Code, &Tcb)],
     calendar: Option<&Calendar>,
     at: UnixTime,
 ) -> Option<(UnixTime, &'static Code, String)> {
-    let product = rules.products.of(line)?;
     let (name, grace) = (rules.calendar.as_ref()?, product.grace?);
     let Some(calendar) = calendar.filter(|calendar| calendar.name() == name) else {
         return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} is not in force")));
     };
-    let tcbs = [(&codes::SNP_TCB_COMMITTED, committed), (&codes::SNP_TCB_REPORTED, reported), (&codes::SNP_TCB_LAUNCH, launch)];
-    let dated: Vec<_> = product.floors().iter().zip(tcbs).filter(|(floor, _)| **floor == Floor::Calendar).map(|(_, tcb)| tcb).collect();
     let mut baselines = calendar.of(line, grace).peekable();
     if baselines.peek().is_none() {
         return Some((at, &codes::SNP_TCB_CALENDAR, format!("the calendar {name} has no baseline of {line}")));

@@ -1,13 +1,13 @@
 //! The rules for Intel TDX, in the order of [`crate::codes::CODES`]: what the quote and Intel's collateral say is judged here.
 
-use attestation::{CollateralSource, EventLog, MeasuredEvent, TcbStatus, TdAttributes, TdBody, TdxClaims};
+use attestation::{CollateralSource, EventLog, MeasuredEvent, Revocation, TcbStatus, TcbVerdict, TdAttributes, TdBody, TdxClaims};
 use protocol::time::UnixTime;
 
 use crate::checks::{Checks, compare, exposure, host_value, listed, named, needs_configuration, passed_if};
 use crate::codes::{self, Code};
 use crate::compile::XFAM_BASE;
 use crate::decision::{Subject, Verdict};
-use crate::general::words;
+use crate::general::{self, words};
 use crate::rules::{Age, Event, EventRule, Exposure, HostValue, Register, RegisterValue, Tdx, TdxTcb};
 use crate::sets::List;
 
@@ -32,8 +32,8 @@ pub(crate) fn needs_situation(rules: &Tdx) -> Option<&'static str> {
     needs_configuration(&rules.mrconfigid).then_some(codes::TDX_MRCONFIGID.code)
 }
 
-/// Runs every rule.
-pub(crate) fn run(rules: &Tdx, claims: &TdxClaims, subject: &Subject<'_>, checks: &mut Checks) {
+/// Runs every rule. `lists` is the policy's rule on revocation lists.
+pub(crate) fn run(rules: &Tdx, lists: Age, claims: &TdxClaims, subject: &Subject<'_>, checks: &mut Checks) {
     named(&codes::TDX_MEASUREMENT, &rules.measurements, Some(&claims.mrtd), "none", checks);
     for (number, ((rule, found), codes)) in (0u8..).zip(rules.registers.iter().zip(&claims.rtmrs).zip(REGISTERS)) {
         register(codes, rule, (number, found), &claims.event_log, checks);
@@ -50,8 +50,24 @@ pub(crate) fn run(rules: &Tdx, claims: &TdxClaims, subject: &Subject<'_>, checks
     service_td(rules, claims, checks);
     extended(rules, claims, checks);
     platform(rules, claims, checks);
-    tcb(&rules.tcb, claims, subject.at, checks);
-    collateral(rules.collateral, claims, subject.at, checks);
+    let TdxClaims { tcb, tcb_info, qe_identity, root_revocation, .. } = claims;
+    standing(rules, lists, Standing { tcb, documents: [tcb_info, qe_identity], root_revocation: *root_revocation }, subject.at, checks);
+}
+
+/// What Intel's collateral says of a platform, on which time bears.
+#[derive(Clone, Copy)]
+pub(crate) struct Standing<'a> {
+    pub(crate) tcb: &'a TcbVerdict,
+    /// TCB info and QE identity.
+    pub(crate) documents: [&'a CollateralSource; 2],
+    pub(crate) root_revocation: Revocation,
+}
+
+/// The rules on it.
+pub(crate) fn standing(rules: &Tdx, lists: Age, standing: Standing<'_>, at: UnixTime, checks: &mut Checks) {
+    tcb(&rules.tcb, standing, at, checks);
+    collateral(rules.collateral, standing.documents, at, checks);
+    root_revocation(lists, standing.root_revocation, at, checks);
 }
 
 fn register(
@@ -265,20 +281,20 @@ pub(crate) fn grace_ends(rules: &TdxTcb, status: TcbStatus, superseded: Option<U
     superseded.map(|superseded| superseded.plus(grace))
 }
 
-fn tcb(rules: &TdxTcb, claims: &TdxClaims, at: UnixTime, checks: &mut Checks) {
-    let verdict = &claims.tcb;
-    let status = verdict.status;
+fn tcb(rules: &TdxTcb, Standing { tcb: verdict, documents, .. }: Standing<'_>, at: UnixTime, checks: &mut Checks) {
+    // A module or quoting enclave that is out of date hides what the platform's own level says. That has to be accepted all the same.
+    let (status, own) = (verdict.status, verdict.platform.status);
     let accepted = TcbStatus::ALL.into_iter().filter(|status| is_accepted(rules, *status));
     let expected = accepted.map(TcbStatus::as_str).collect::<Vec<_>>().join(" or ");
-    checks.note(&codes::TDX_TCB_STATUS, expected, status.as_str(), passed_if(is_accepted(rules, status)));
-    let advisories = match verdict.advisories.as_slice() {
-        [] => "none".to_owned(),
-        some => some.join(", "),
-    };
-    if let Some(list) = accepted_advisories(rules, status) {
-        let verdict = passed_if(verdict.advisories.iter().all(|advisory| list.contains(advisory)));
-        let expected = format!("none but {}", spelled(list));
-        checks.note(&codes::TDX_TCB_ADVISORIES, expected, advisories.as_str(), verdict);
+    let found = if own == status { status.to_string() } else { format!("{status}; the platform alone: {own}") };
+    let verdict_on_status = passed_if(is_accepted(rules, status) && is_accepted(rules, own));
+    checks.note(&codes::TDX_TCB_STATUS, expected, found, verdict_on_status);
+    let spell = |advisories: &[String]| if advisories.is_empty() { "none".to_owned() } else { advisories.join(", ") };
+    if let Some(list) = accepted_advisories(rules, own) {
+        // Those of a part that is out of date are what its period of grace is for.
+        let advisories = if own == status { &verdict.advisories } else { &verdict.platform.advisories };
+        let verdict = passed_if(advisories.iter().all(|advisory| list.contains(advisory)));
+        checks.note(&codes::TDX_TCB_ADVISORIES, format!("none but {}", spelled(list)), spell(advisories), verdict);
     }
     if is_out_of_date(status)
         && let Some(grace) = rules.grace
@@ -291,14 +307,15 @@ fn tcb(rules: &TdxTcb, claims: &TdxClaims, at: UnixTime, checks: &mut Checks) {
         checks.note(&codes::TDX_TCB_GRACE, format!("superseded at most {} ago", words(grace)), found, verdict);
     }
     if let Some(list) = &rules.denied_advisories {
-        let verdict = passed_if(!verdict.advisories.iter().any(|advisory| list.contains(advisory)));
-        checks.note(&codes::TDX_TCB_DENIED_ADVISORIES, format!("none of {}", spelled(list)), advisories, verdict);
+        let free = !verdict.advisories.iter().any(|advisory| list.contains(advisory));
+        let found = spell(&verdict.advisories);
+        checks.note(&codes::TDX_TCB_DENIED_ADVISORIES, format!("none of {}", spelled(list)), found, passed_if(free));
     }
     if let Some(floor) = rules.not_before {
         checks.note(&codes::TDX_TCB_DATE, format!("{floor} or later"), verdict.date.to_string(), passed_if(verdict.date >= floor));
     }
     if let Some(least) = rules.minimum_evaluation {
-        let (info, identity) = (claims.tcb_info.evaluation, claims.qe_identity.evaluation);
+        let [info, identity] = documents.map(|document| document.evaluation);
         let verdict = passed_if(info >= least && identity >= least);
         let found = format!("TCB info {info}, QE identity {identity}");
         checks.note(&codes::TDX_TCB_EVALUATION, format!("at least {least}"), found, verdict);
@@ -343,13 +360,28 @@ pub(crate) fn fresh_until(rule: Age, source: &CollateralSource) -> UnixTime {
     }
 }
 
-fn collateral(rule: Age, claims: &TdxClaims, at: UnixTime, checks: &mut Checks) {
+fn collateral(rule: Age, [tcb_info, qe_identity]: [&CollateralSource; 2], at: UnixTime, checks: &mut Checks) {
     let expected = match rule {
         Age::InForce => "TCB info and QE identity in force".to_owned(),
         Age::AtMost(age) => format!("TCB info and QE identity issued at most {} ago", words(age)),
     };
     let fresh = |source: &CollateralSource| source.issued <= at && at <= fresh_until(rule, source);
-    let verdict = passed_if(fresh(&claims.tcb_info) && fresh(&claims.qe_identity));
-    let found = format!("TCB info {}; QE identity {}", claims.tcb_info, claims.qe_identity);
+    let verdict = passed_if(fresh(tcb_info) && fresh(qe_identity));
+    let found = format!("TCB info {tcb_info}; QE identity {qe_identity}");
     checks.note(&codes::TDX_COLLATERAL_AGE, expected, found, verdict);
+}
+
+/// The root's list. Intel issues one about once a year, so that a limit that is meant for the other lists does not make it run out
+/// before its own due; past that it bounds this list too.
+pub(crate) fn root_list_fresh_until(rule: Age, this_update: UnixTime, next_update: UnixTime) -> UnixTime {
+    general::list_fresh_until(rule, this_update, next_update).max(next_update)
+}
+
+fn root_revocation(rule: Age, claim: Revocation, at: UnixTime, checks: &mut Checks) {
+    let expected = match rule {
+        Age::InForce => "a revocation list of the root in force".to_owned(),
+        Age::AtMost(age) => format!("a revocation list of the root in force, or issued at most {} ago", words(age)),
+    };
+    let fresh_until = |this_update, next_update| root_list_fresh_until(rule, this_update, next_update);
+    general::list(&codes::TDX_ROOT_REVOCATION, expected, claim, fresh_until, at, checks);
 }

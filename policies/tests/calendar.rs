@@ -1,7 +1,7 @@
 //! The TCB calendar, grace, and the forecast of when time alone will deny a platform.
 
-use attestation::{PlatformClaims, ProductLine, SnpClaims, Tcb};
-use policies::{Aging, Calendar, Check, Policy, Verdict, codes};
+use attestation::{PlatformClaims, ProductLine, SnpClaims, Tcb, TcbStatus, TdxClaims, TdxStanding};
+use policies::{Aging, Calendar, Check, Forecast, Policy, Verdict, codes};
 use protocol::documents::{BaselineProduct, TcbBaseline, TcbBaselinesBody};
 use protocol::dsse::SignedDocument;
 use protocol::ids::Version;
@@ -131,51 +131,68 @@ fn a_minimum_of_its_own_stands_in_place_of_the_calendars() {
 #[test]
 fn a_line_with_a_fixed_minimum_needs_no_calendar() {
     let policy = policy("30 days", "[snp.products.milan]\nminimum-tcb = { bootloader = 10, tee = 0, snp = 22, microcode = 80 }");
-    let claims = SnpClaims { product: ProductLine::Milan, ..machine(22, 80) };
-    assert_eq!(judge(&policy, &claims, None, later(0)), [""; 0]);
-    assert_eq!(
-        policy.forecast(&Aging::from(&PlatformClaims::Snp(claims)), None, later(0)).map(|forecast| forecast.check),
-        Some("revocation-age")
-    );
+    let milan = |snp, microcode| SnpClaims { product: ProductLine::Milan, ..machine(snp, microcode) };
+    assert_eq!(judge(&policy, &milan(22, 80), None, later(0)), [""; 0]);
+    let forecast = |claims: SnpClaims| {
+        let forecasts = forecasts(&policy, &PlatformClaims::Snp(claims), None, later(0));
+        forecasts.into_iter().map(|forecast| (forecast.denied_at <= later(0), forecast.check)).collect::<Vec<_>>()
+    };
+    assert_eq!(forecast(milan(22, 80)), [(false, "revocation-age")]);
+    let tcbs = ["snp-tcb-committed", "snp-tcb-reported", "snp-tcb-launch"].map(|check| (true, check));
+    assert_eq!(forecast(milan(22, 79)), [tcbs.as_slice(), &[(false, "revocation-age")]].concat());
+    let turin = SnpClaims { product: ProductLine::Turin, ..machine(22, 80) };
+    assert_eq!(forecast(turin), [(true, "snp-product"), (false, "revocation-age")]);
 }
 
-/// The forecast is right: a second before, the check passes; at that second, it does not.
+/// What is forecast of claims under the collateral that they were judged with.
+fn forecasts(policy: &Policy, claims: &PlatformClaims, calendar: Option<&Calendar>, at: UnixTime) -> Vec<Forecast> {
+    match (Aging::from(claims), claims) {
+        (Aging::SevSnp(platform), _) => policy.forecast_snp(&platform, platform.revocation, calendar, at),
+        (Aging::Tdx(_), PlatformClaims::Tdx(claims)) => policy.forecast_tdx(&TdxStanding::from(claims), at),
+        (Aging::Tdx(_), PlatformClaims::Snp(_)) => unreachable!(),
+    }
+}
+
+/// Every forecast is right: a second before, the check passes; at that second, it does not. They are these, the earliest first.
 #[track_caller]
-fn holds(policy: &Policy, claims: &PlatformClaims, calendar: Option<&Calendar>, expected: (u64, &'static str)) {
+fn holds(policy: &Policy, claims: &PlatformClaims, calendar: Option<&Calendar>, expected: &[(u64, &'static str)]) {
     let aging = Aging::from(claims);
-    let forecast = policy.forecast(&aging, calendar, later(0)).expect("a forecast");
     let kept: Aging = serde_json::from_slice(&serde_json::to_vec(&aging).unwrap()).unwrap();
-    assert_eq!((policy.forecast(&kept, calendar, later(0)).as_ref(), kept), (Some(&forecast), aging), "what is kept says the same");
-    assert_eq!((forecast.denied_at, forecast.check), (at(expected.0), expected.1), "{}", forecast.why);
-    assert!(codes::find(forecast.check).is_some() && !forecast.why.is_empty());
-    let fails = |at| failed(&policy.examine(claims, None, calendar, at)).contains(&forecast.check);
-    assert!(fails(forecast.denied_at), "{forecast:?}");
-    assert!(!fails(at(forecast.denied_at.seconds() - 1)), "{forecast:?}");
+    assert_eq!((kept.platform(), &kept), (aging.platform(), &aging));
+    let found = forecasts(policy, claims, calendar, later(0));
+    assert_eq!(found.iter().map(|forecast| (forecast.denied_at.seconds(), forecast.check)).collect::<Vec<_>>(), expected);
+    let fails = |check: &str, at| failed(&policy.examine(claims, None, calendar, at)).contains(&check);
+    for Forecast { denied_at, check, why } in &found {
+        assert!(codes::find(check).is_some() && !why.is_empty());
+        assert!(fails(check, *denied_at), "{check} at {denied_at}: {why}");
+        let before = found.iter().any(|other| other.check == *check && other.denied_at < *denied_at);
+        assert_eq!(fails(check, at(denied_at.seconds() - 1)), before, "{check} before {denied_at}: {why}");
+    }
 }
 
 #[test]
-fn a_forecast_names_the_first_check_that_time_will_fail() {
+fn a_forecast_names_each_check_that_time_will_fail() {
     // `snp()` has a list of 30 days ago, and the policy takes 60.
     let policy = policy("5 days", "");
     let revoked = (NOW + 30 * DAY + 1, "revocation-age");
     let claims = PlatformClaims::Snp(machine(22, 80));
-    holds(&policy, &claims, Some(&calendar(&[genoa(later(0), 22, 80)])), revoked);
+    holds(&policy, &claims, Some(&calendar(&[genoa(later(0), 22, 80)])), &[revoked]);
     let baselines = [genoa(later(0), 22, 80), genoa(later(10), 22, 84), genoa(later(12), 23, 84)];
-    holds(&policy, &claims, Some(&calendar(&baselines)), (NOW + 15 * DAY, "snp-tcb-committed"));
-    holds(&policy, &PlatformClaims::Snp(machine(22, 84)), Some(&calendar(&baselines)), (NOW + 17 * DAY, "snp-tcb-committed"));
-    holds(&policy, &PlatformClaims::Snp(machine(23, 84)), Some(&calendar(&baselines)), revoked);
+    holds(&policy, &claims, Some(&calendar(&baselines)), &[(NOW + 15 * DAY, "snp-tcb-committed"), revoked]);
+    holds(&policy, &PlatformClaims::Snp(machine(22, 84)), Some(&calendar(&baselines)), &[(NOW + 17 * DAY, "snp-tcb-committed"), revoked]);
+    holds(&policy, &PlatformClaims::Snp(machine(23, 84)), Some(&calendar(&baselines)), &[revoked]);
     let mut launched = machine(23, 84);
     launched.launch_tcb.microcode = 80;
-    holds(&policy, &PlatformClaims::Snp(launched), Some(&calendar(&baselines)), (NOW + 15 * DAY, "snp-tcb-launch"));
+    holds(&policy, &PlatformClaims::Snp(launched), Some(&calendar(&baselines)), &[(NOW + 15 * DAY, "snp-tcb-launch"), revoked]);
 }
 
 #[test]
 fn a_forecast_says_now_where_it_is_denied_already() {
     let policy = policy("5 days", "");
     let now = |claims: SnpClaims, calendar: Option<&Calendar>| {
-        let forecast = policy.forecast(&Aging::from(&PlatformClaims::Snp(claims)), calendar, later(0)).unwrap();
-        assert!(forecast.denied_at <= later(0), "{forecast:?}");
-        forecast.check
+        let first = forecasts(&policy, &PlatformClaims::Snp(claims), calendar, later(0)).remove(0);
+        assert!(first.denied_at <= later(0), "{first:?}");
+        first.check
     };
     assert_eq!(now(machine(22, 80), None), "snp-tcb-calendar");
     assert_eq!(now(machine(22, 79), Some(&calendar(&[genoa(later(9), 22, 80)]))), "snp-tcb-committed");
@@ -186,36 +203,72 @@ fn a_forecast_says_now_where_it_is_denied_already() {
 
 /// A TDX policy; `lines` stand under `[tdx]`.
 fn tdx_policy(lines: &str) -> Policy {
-    let text = format!(
+    Policy::parse(&tdx_text(lines)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn tdx_text(lines: &str) -> String {
+    format!(
         "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
          revocation-max-age = \"400 days\"\n[tdx]\n{lines}\n[tdx.measurements]\na = [\"{}\"]\n[tdx.rtmrs]\nrtmr0 = \"not-checked\"\n\
          rtmr1 = \"not-checked\"\nrtmr2 = \"not-checked\"\nrtmr3 = \"not-checked\"\n",
         "a1".repeat(48)
-    );
-    Policy::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+    )
 }
 
 #[test]
-fn a_forecast_for_tdx_looks_at_collateral_and_grace() {
-    // `tdx()`: issued 20 days ago, due in 10 days; a list of 30 days ago.
+fn a_forecast_for_tdx_looks_at_collateral_lists_and_grace() {
+    // `tdx()`: documents of 20 days ago, due in 10 days; lists of 30 and 250 days ago, due in 1 and 120 days.
     let claims = PlatformClaims::Tdx(tdx());
-    holds(&tdx_policy(""), &claims, None, (NOW + 10 * DAY + 1, "tdx-collateral-age"));
-    holds(&tdx_policy("collateral-max-age = \"45 days\""), &claims, None, (NOW + 25 * DAY + 1, "tdx-collateral-age"));
+    let lists = [(NOW + 370 * DAY + 1, "revocation-age"), (NOW + 150 * DAY + 1, "tdx-root-revocation-age")];
+    let documents = |days: u64| (NOW + days * DAY + 1, "tdx-collateral-age");
+    holds(&tdx_policy(""), &claims, None, &[documents(10), documents(10), lists[1], lists[0]]);
+    holds(&tdx_policy("collateral-max-age = \"45 days\""), &claims, None, &[documents(25), documents(25), lists[1], lists[0]]);
     let mut older = tdx();
     older.qe_identity.next_update = later(5);
-    holds(&tdx_policy(""), &PlatformClaims::Tdx(older), None, (NOW + 5 * DAY + 1, "tdx-collateral-age"));
+    holds(&tdx_policy(""), &PlatformClaims::Tdx(older), None, &[documents(5), documents(10), lists[1], lists[0]]);
     let mut behind = tdx();
-    behind.tcb.status = attestation::TcbStatus::OutOfDate;
+    (behind.tcb.status, behind.tcb.platform.status) = (TcbStatus::OutOfDate, TcbStatus::OutOfDate);
     behind.tcb.superseded = Some(at(NOW - 26 * DAY));
     let grace = tdx_policy("tcb.out-of-date-grace = \"30 days\"");
-    holds(&grace, &PlatformClaims::Tdx(behind.clone()), None, (NOW + 4 * DAY + 1, "tdx-tcb-grace"));
-    behind.tcb.status = attestation::TcbStatus::UpToDate;
-    holds(&grace, &PlatformClaims::Tdx(behind), None, (NOW + 10 * DAY + 1, "tdx-collateral-age"));
-    let list = "collateral-max-age = \"800 days\"";
-    holds(&tdx_policy(list), &claims, None, (NOW + 370 * DAY + 1, "revocation-age"));
+    let ends = (NOW + 4 * DAY + 1, "tdx-tcb-grace");
+    holds(&grace, &PlatformClaims::Tdx(behind.clone()), None, &[ends, documents(10), documents(10), lists[1], lists[0]]);
+    (behind.tcb.status, behind.tcb.platform.status) = (TcbStatus::UpToDate, TcbStatus::UpToDate);
+    holds(&grace, &PlatformClaims::Tdx(behind), None, &[documents(10), documents(10), lists[1], lists[0]]);
+    // By their own dates, the lists run out as they say.
+    let own = Policy::parse(&tdx_text("").replace("revocation-max-age = \"400 days\"\n", "")).unwrap();
+    let due = [(NOW + DAY + 1, "revocation-age"), (NOW + 120 * DAY + 1, "tdx-root-revocation-age")];
+    holds(&own, &claims, None, &[due[0], documents(10), documents(10), due[1]]);
 }
 
 #[test]
-fn a_platform_without_a_table_has_no_forecast() {
-    assert_eq!(tdx_policy("").forecast(&Aging::from(&PlatformClaims::Snp(snp())), None, later(0)), None);
+fn a_forecast_for_tdx_says_what_denies_it_now() {
+    let now = |lines: &str, change: fn(&mut TdxClaims)| {
+        let mut claims = tdx();
+        change(&mut claims);
+        let found = forecasts(&tdx_policy(lines), &PlatformClaims::Tdx(claims), None, at(NOW));
+        found.into_iter().filter(|forecast| forecast.denied_at <= at(NOW)).map(|forecast| forecast.check).collect::<Vec<_>>()
+    };
+    let out_of_date =
+        |claims: &mut TdxClaims| (claims.tcb.status, claims.tcb.platform.status) = (TcbStatus::OutOfDate, TcbStatus::OutOfDate);
+    assert_eq!(now("", |_| ()), [""; 0]);
+    assert_eq!(now("", out_of_date), ["tdx-tcb-status"]);
+    assert_eq!(now("", |claims| claims.tcb.status = TcbStatus::RelaunchAdvised), ["tdx-tcb-status"]);
+    // Nobody knows since when.
+    assert_eq!(now("tcb.out-of-date-grace = \"30 days\"", out_of_date), ["tdx-tcb-grace"]);
+    assert_eq!(now("tcb.minimum-evaluation-number = 18", |_| ()), ["tdx-tcb-evaluation"]);
+    assert_eq!(now("tcb.minimum-evaluation-number = 17", |_| ()), [""; 0]);
+    assert_eq!(now("tcb.not-before = \"2024-03-14\"", |_| ()), ["tdx-tcb-date"]);
+    let advised = |claims: &mut TdxClaims| claims.tcb.advisories.push("INTEL-SA-00999".to_owned());
+    assert_eq!(now("tcb.denied-advisories = [\"INTEL-SA-00999\"]", advised), ["tdx-tcb-denied-advisories"]);
+    assert_eq!(now("", |claims| claims.root_revocation = attestation::Revocation::Unknown), ["tdx-root-revocation-age"]);
+    assert_eq!(now("", |claims| claims.revocation = attestation::Revocation::Unknown), ["revocation-age"]);
+    assert_eq!(now("", |claims| claims.tcb_info.next_update = at(NOW - 1)), ["tdx-collateral-age"]);
+}
+
+#[test]
+fn a_platform_without_a_table_is_denied_now() {
+    let found = forecasts(&tdx_policy(""), &PlatformClaims::Snp(snp()), None, later(0));
+    assert_eq!(found.iter().map(|forecast| (forecast.denied_at, forecast.check)).collect::<Vec<_>>(), [(later(0), "platform")]);
+    let found = forecasts(&policy("5 days", ""), &PlatformClaims::Tdx(tdx()), None, later(0));
+    assert_eq!(found.iter().map(|forecast| (forecast.denied_at, forecast.check)).collect::<Vec<_>>(), [(later(0), "platform")]);
 }

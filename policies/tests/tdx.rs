@@ -316,9 +316,22 @@ fn platform() -> Vec<Row> {
     ]
 }
 
+/// The platform's own level says this, and no other part says anything.
 fn status(subject: &mut Subject, status: TcbStatus, advisories: &[&str]) {
-    subject.claims.tcb.status = status;
-    subject.claims.tcb.advisories = advisories.iter().map(|advisory| (*advisory).to_owned()).collect();
+    let tcb = &mut subject.claims.tcb;
+    (tcb.status, tcb.platform.status) = (status, status);
+    tcb.advisories = advisories.iter().map(|advisory| (*advisory).to_owned()).collect();
+    tcb.platform.advisories.clone_from(&tcb.advisories);
+}
+
+/// The same beside a quoting enclave that was superseded yesterday, which hides it in the merged status.
+fn hidden(subject: &mut Subject, own: TcbStatus, merged: TcbStatus, advisories: &[&str]) {
+    status(subject, own, advisories);
+    let tcb = &mut subject.claims.tcb;
+    tcb.status = merged;
+    (tcb.qe.status, tcb.superseded) = (TcbStatus::OutOfDate, Some(at(NOW - DAY)));
+    tcb.qe.advisories.push("INTEL-SA-01192".to_owned());
+    tcb.advisories.push("INTEL-SA-01192".to_owned());
 }
 
 /// Out of date since so many seconds.
@@ -356,6 +369,29 @@ fn tcb() -> Vec<Row> {
         deny!("the same too long", |s| behind(s, TcbStatus::OutOfDateConfigurationNeeded, 31 * DAY) => ["tdx-tcb-grace"]),
         deny!("the same where no configuration is accepted"; "ConfigurationNeeded = []\n" => "";
             |s| behind(s, TcbStatus::OutOfDateConfigurationNeeded, DAY) => ["tdx-tcb-status"]),
+        pass!("the same where both at once are"; "ConfigurationNeeded = []" => "ConfigurationAndSWHardeningNeeded = []";
+            |s| behind(s, TcbStatus::OutOfDateConfigurationNeeded, DAY)),
+        pass!("a quoting enclave under grace beside an UpToDate platform", |s| hidden(s, TcbStatus::UpToDate, TcbStatus::OutOfDate, &[])),
+        pass!("beside one of hardening that is accepted, for which the enclave's advisory counts nothing", |s| hidden(
+            s,
+            TcbStatus::SwHardeningNeeded,
+            TcbStatus::OutOfDate,
+            &["INTEL-SA-00982"]
+        )),
+        deny!("beside one of hardening by another advisory",
+            |s| hidden(s, TcbStatus::SwHardeningNeeded, TcbStatus::OutOfDate, &["INTEL-SA-00961"]) => ["tdx-tcb-advisories"]),
+        deny!("beside one of hardening, where none is accepted"; accept => "";
+            |s| hidden(s, TcbStatus::SwHardeningNeeded, TcbStatus::OutOfDate, &["INTEL-SA-00982"]) => ["tdx-tcb-status"]),
+        pass!("beside one to be configured, where that is accepted", |s| hidden(
+            s,
+            TcbStatus::ConfigurationNeeded,
+            TcbStatus::OutOfDateConfigurationNeeded,
+            &[]
+        )),
+        deny!("beside one to be configured and hardened, where each is accepted alone",
+            |s| hidden(s, TcbStatus::ConfigurationAndSwHardeningNeeded, TcbStatus::OutOfDateConfigurationNeeded, &[]) => ["tdx-tcb-status"]),
+        deny!("beside one to be configured, where both at once are accepted"; "ConfigurationNeeded = []" => "ConfigurationAndSWHardeningNeeded = []";
+            |s| hidden(s, TcbStatus::ConfigurationNeeded, TcbStatus::OutOfDateConfigurationNeeded, &[]) => ["tdx-tcb-status"]),
         deny!("a TD to be relaunched", |s| behind(s, TcbStatus::RelaunchAdvised, DAY) => ["tdx-tcb-status"]),
         deny!("a TD to be relaunched and configured", |s| behind(s, TcbStatus::RelaunchAdvisedConfigurationNeeded, DAY)
             => ["tdx-tcb-status"]),
@@ -373,6 +409,38 @@ fn tcb() -> Vec<Row> {
             s.claims.tcb_info.evaluation = 1;
             s.claims.qe_identity.evaluation = 1;
         }),
+    ]
+}
+
+/// The lists of PCK authority and root: issued so many days ago, due in so many.
+fn lists(subject: &mut Subject, pck: (u64, u64), root: (u64, u64)) {
+    let list = |(since, due): (u64, u64)| Revocation::Checked { this_update: at(NOW - since * DAY), next_update: at(NOW + due * DAY) };
+    (subject.claims.revocation, subject.claims.root_revocation) = (list(pck), list(root));
+}
+
+fn root_list() -> Vec<Row> {
+    let key = "revocation-max-age = \"30 days\"\n";
+    const fn lapsed(since: u64) -> Revocation {
+        Revocation::Stale { this_update: at(NOW - since), next_update: at(NOW - 1) }
+    }
+    vec![
+        pass!("a root's list of last year, in force, beside a new one of the authority", |s| lists(s, (5, 25), (300, 65))),
+        pass!("the same where the root's is due first", |s| lists(s, (5, 25), (350, 15))),
+        deny!("an old list of the authority beside a new one of the root", |s| lists(s, (31, 60), (5, 300)) => ["revocation-age"]),
+        deny!("no list of the root", |s| s.claims.root_revocation = Revocation::Unknown => ["tdx-root-revocation-age"]),
+        deny!("no list of the root, without an age"; key => ""; |s| s.claims.root_revocation = Revocation::Unknown
+            => ["tdx-root-revocation-age"]),
+        pass!("in its last second"; key => ""; |s| s.claims.root_revocation = Revocation::Checked { this_update: at(NOW - DAY), next_update: at(NOW) }),
+        deny!("past its due, without an age"; key => ""; |s| {
+            s.claims.root_revocation = Revocation::Stale { this_update: at(NOW - DAY), next_update: at(NOW - 1) };
+        } => ["tdx-root-revocation-age"]),
+        deny!("past its due since the verification"; key => ""; |s| {
+            s.claims.root_revocation = Revocation::Checked { this_update: at(NOW - DAY), next_update: at(NOW - 1) };
+        } => ["tdx-root-revocation-age"]),
+        pass!("past its due, within the age", |s| s.claims.root_revocation = lapsed(30 * DAY)),
+        deny!("past its due, and a second too old", |s| s.claims.root_revocation = lapsed(30 * DAY + 1) => ["tdx-root-revocation-age"]),
+        deny!("from the future", |s| s.claims.root_revocation = Revocation::Checked { this_update: at(NOW + 1), next_update: at(NOW + DAY) }
+            => ["tdx-root-revocation-age"]),
     ]
 }
 
@@ -417,7 +485,8 @@ fn platform_rules_deny_exactly_what_they_name() {
 
 #[test]
 fn every_code_has_a_row_that_denies_for_it_and_is_passed_in_another() {
-    let tables = [general(), identity(), event_log(), attributes(), host_values(), extended(), platform(), tcb(), collateral()];
+    let tables =
+        [general(), identity(), event_log(), attributes(), host_values(), extended(), platform(), tcb(), collateral(), root_list()];
     let rows: Vec<Row> = tables.into_iter().flatten().collect();
     let denied: std::collections::HashSet<_> = rows.iter().flat_map(|row| row.fails.iter().copied()).collect();
     let passed: std::collections::HashSet<_> =

@@ -130,6 +130,8 @@ fn event_rules_mean_one_thing() {
     refused(&[(&allow, &twice)], "{ type", Reason::Repeated { key });
     refused(&[("type = 13, digest = \"e4", "type = -1, digest = \"e4")], "-1", Reason::Bounds { key, least: "0", most: "0xffff_ffff" });
     reads(&[("type = 13, digest = \"e4", "type = 0xffffffff, digest = \"e4")]);
+    refused(&[("type = 13, digest = \"e4", "type = 3, digest = \"e4")], "{ type = 3", Reason::Remark { key });
+    reads(&[("type = 13, digest = \"e4", "type = 2, digest = \"e4")]);
     let short = Reason::Hex { key, expected: "96 lower-case hex digits (48 bytes)" };
     refused(&[(&hex("e4", 48), &hex("e4", 32))], "\"e4", short);
     refused(&[("release-2 = [{", "\"Release 2\" = [{")], "\"Release", Reason::SetName { found: "Release 2".into() });

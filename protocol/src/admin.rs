@@ -236,7 +236,7 @@ pub struct RefusedPiece {
     pub at: UnixTime,
 }
 
-/// Which platforms seen lately will be denied, and when: what the broker remembers of them, under the policies of now.
+/// Which platforms seen lately will be denied, and when: what the broker remembers of them, under the policies and the collateral of now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollateralForecast {
@@ -260,18 +260,17 @@ pub struct ForecastPlatform {
     pub seen: UnixTime,
     /// The policy.
     pub policy: PolicyReference,
-    /// The first denial that time alone brings; absent where none is in sight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub denied: Option<ForecastDenial>,
+    /// What denies it or will, if neither it nor what is published about it changes: the earliest first. Empty where nothing is in sight.
+    pub denials: Vec<ForecastDenial>,
 }
 
-/// A denial that time alone brings.
+/// A check on dates or TCBs that fails, or that time alone will fail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForecastDenial {
-    /// The first second of it.
+    /// The first second of it; the broker's time where the check fails already and no date says since when.
     pub from: UnixTime,
-    /// The code of the check that will fail.
+    /// The code of the check or of the rejection.
     pub check: String,
     /// What will have happened.
     pub why: String,

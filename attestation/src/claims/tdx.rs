@@ -71,8 +71,10 @@ pub struct TdxClaims {
     pub tcb_info: CollateralSource,
     /// The quoting enclave identity that said so.
     pub qe_identity: CollateralSource,
-    /// What is known of revoked certificates: the less fresh of the root's list and the PCK authority's.
+    /// What is known of revoked PCK certificates: the PCK authority's list, which Intel issues every few weeks.
     pub revocation: Revocation,
+    /// What is known of revoked PCK authorities and signers of collateral: the root's list, which Intel issues about once a year.
+    pub root_revocation: Revocation,
     /// The event log.
     pub event_log: EventLog,
     /// What the independent verifier said.
@@ -194,7 +196,7 @@ pub struct PckClaims {
 }
 
 /// An authority over PCK certificates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PckAuthority {
     /// Intel SGX PCK Platform CA: machines of several packages.
@@ -289,7 +291,8 @@ pub struct TcbVerdict {
     pub date: UnixTime,
     /// Advisories of all parts, sorted, each once.
     pub advisories: Vec<String>,
-    /// The earliest `tcbDate` of a newer level than a part has; `None` where every part has the newest. A grace period counts from here.
+    /// Since when there is something newer for a part that is out of date (where none is: for any part): the earliest `tcbDate` that any
+    /// document at hand, however old, gives a level above its own. `None` where there is nothing newer. A grace period counts from here.
     pub superseded: Option<UnixTime>,
     /// The platform (SGX and TDX components) at launch.
     pub platform: TcbPart,
@@ -306,6 +309,8 @@ pub struct TcbPart {
     pub status: TcbStatus,
     /// Its `tcbDate`.
     pub date: UnixTime,
+    /// Its advisories, as the document lists them.
+    pub advisories: Vec<String>,
 }
 
 /// A signed JSON document of Intel's.

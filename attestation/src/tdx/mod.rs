@@ -11,6 +11,7 @@ pub(crate) mod rejection;
 pub(crate) mod root;
 mod second_opinion;
 mod sgx_extension;
+pub(crate) mod standing;
 mod tcb;
 #[cfg(test)]
 mod vectors;
@@ -22,7 +23,7 @@ use protocol::time::UnixTime;
 
 use self::collateral::Prepared;
 use self::collateral::qe_identity::QeIdentity;
-use self::pck::PckChain;
+use self::pck::{PckChain, Revocations};
 use self::quote::{QeReport, Quote};
 use self::rejection::TdxRejection;
 use crate::anchors::Anchors;
@@ -73,7 +74,10 @@ pub(crate) fn judge(
     };
     let pck = &chain.claims;
     let revocation = chain.revocation(lapsed, at)?;
-    steps.passed(3, || format!("PCK {} authority and PCK certificate: {revocation}", pck.authority));
+    steps.passed(3, || {
+        let Revocations { root, pck: list } = revocation;
+        format!("PCK {} authority: {root}; PCK certificate: {list}", pck.authority)
+    });
 
     // 4. Signed collateral: TCB info and QE identity, by Intel's signer of collateral over the bytes as received, in force.
     let info = collateral.tcb_info(pck.fmspc, lapsed, at)?;
@@ -110,7 +114,7 @@ pub(crate) fn judge(
     steps.passed(9, || format!("bytes 0 to {:#x} under the attestation key", quote.signed.len()));
 
     // 10. TCB evaluation: platform, module and quoting enclave, at launch and now.
-    let subject = tcb::Subject { pck, qe_isv_svn: qe.isv_svn, info, identity };
+    let subject = tcb::Subject { components: &pck.components, pce_svn: pck.pce_svn, qe_isv_svn: qe.isv_svn, info, identity };
     let tcb = tcb::evaluate(subject, report.tee_tcb_svn, report.current.map(|(svn, _)| svn))?;
     steps.passed(10, || format!("{} as of {}", tcb.status, tcb.date));
 
@@ -190,7 +194,7 @@ struct Found {
     tcb: crate::claims::TcbVerdict,
     tcb_info: CollateralSource,
     qe_identity: CollateralSource,
-    revocation: crate::claims::Revocation,
+    revocation: Revocations,
     event_log: EventLog,
 }
 
@@ -220,7 +224,8 @@ fn claims(quote: &Quote<'_>, chain: &PckChain, found: Found) -> TdxClaims {
         tcb,
         tcb_info,
         qe_identity,
-        revocation,
+        root_revocation: revocation.root,
+        revocation: revocation.pck,
         event_log,
         second_opinion: SecondOpinion::Unavailable { why: "not asked" },
     }

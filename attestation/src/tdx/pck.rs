@@ -72,6 +72,15 @@ pub(super) fn authority_named(name: &str) -> Option<PckAuthority> {
     }
 }
 
+/// What the two lists say that could name a certificate of the chain.
+#[derive(Clone, Copy)]
+pub(super) struct Revocations {
+    /// The root's: of PCK authorities and signers of collateral.
+    pub(super) root: Revocation,
+    /// The PCK authority's: of PCK certificates.
+    pub(super) pck: Revocation,
+}
+
 /// A PCK certificate whose chain ends in the pinned root and of which nothing is revoked.
 pub(crate) struct PckChain {
     cache_key: ChainKey,
@@ -89,19 +98,23 @@ impl PckChain {
         self.cache_key == *key && self.windows.iter().all(|window| window.check(at).is_ok())
     }
 
-    /// What is known of revocation at a time: the less fresh of both lists.
-    pub(super) fn revocation(&self, lapsed: Lapsed, at: UnixTime) -> Result<Revocation, TdxRejection> {
+    /// What is known of revocation at a time. Where nobody has a policy on it, both lists have to be in force.
+    pub(super) fn revocation(&self, lapsed: Lapsed, at: UnixTime) -> Result<Revocations, TdxRejection> {
         let issuer = match self.claims.authority {
             PckAuthority::Platform => PLATFORM_CA,
             PckAuthority::Processor => PROCESSOR_CA,
         };
-        let (root, pck) = (crl::status(&self.root_lists, at), crl::status(&self.pck_lists, at));
-        for (issuer, status) in [(certificate::ROOT, root), (issuer, pck)] {
-            if let (Lapsed::Rejected, Revocation::Stale { next_update, .. }) = (lapsed, status) {
-                return Err(TdxRejection::CrlLapsed { issuer, next_update, at });
+        let found = Revocations { root: crl::status(&self.root_lists, at), pck: crl::status(&self.pck_lists, at) };
+        for (issuer, status) in [(certificate::ROOT, found.root), (issuer, found.pck)] {
+            match (lapsed, status) {
+                (Lapsed::Rejected, Revocation::Unknown) => return Err(TdxRejection::CrlMissing { issuer, at }),
+                (Lapsed::Rejected, Revocation::Stale { next_update, .. }) => {
+                    return Err(TdxRejection::CrlLapsed { issuer, next_update, at });
+                }
+                _ => {}
             }
         }
-        Ok(less_fresh(root, pck))
+        Ok(found)
     }
 
     /// Steps 2 and 3 in order.
@@ -167,14 +180,4 @@ fn split(pem: &[u8]) -> Result<Vec<CertificateDer<'_>>, TdxRejection> {
 
 fn parse<'a>(der: &'a CertificateDer<'_>, certificate: &'static str) -> Result<Certificate<'a>, TdxRejection> {
     Certificate::parse(der).map_err(|Malformed(what)| TdxRejection::CertificateMalformed { certificate, what })
-}
-
-/// Unknown is less fresh than stale, and stale than checked; of two alike the one that was due first.
-fn less_fresh(one: Revocation, other: Revocation) -> Revocation {
-    let rank = |revocation: &Revocation| match *revocation {
-        Revocation::Unknown => (0, UnixTime::from_seconds(0)),
-        Revocation::Stale { next_update, .. } => (1, next_update),
-        Revocation::Checked { next_update, .. } => (2, next_update),
-    };
-    if rank(&one) <= rank(&other) { one } else { other }
 }

@@ -278,6 +278,14 @@ rejections! {
         /// Its place in the collateral, from 0.
         index: usize,
     }
+    /// No revocation list of an authority was issued by then, and the caller has no policy that could deny that.
+    3 "tdx-crl-missing" "there is no revocation list of the {issuer} that was issued by {at}"
+    CrlMissing {
+        /// Whose list.
+        issuer: &'static str,
+        /// The time of judging.
+        at: UnixTime,
+    }
     /// The freshest revocation list is past its next update, and the caller has no policy that could bear that.
     3 "tdx-crl-lapsed" "the revocation list of the {issuer} was due for update at {next_update}, judged at {at}"
     CrlLapsed {

@@ -7,7 +7,7 @@ use super::collateral::qe_identity::QeIdentity;
 use super::collateral::tcb_info::{PlatformLevel, TcbInfo};
 use super::module;
 use super::rejection::TdxRejection;
-use crate::claims::{PckClaims, TcbPart, TcbStatus, TcbVerdict};
+use crate::claims::{TcbPart, TcbStatus, TcbVerdict};
 
 const PLATFORM: &str = "platform";
 const MODULE: &str = "TDX module";
@@ -16,7 +16,8 @@ const QE: &str = "quoting enclave";
 /// What is evaluated, but for TEE_TCB_SVN.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
-    pub(super) pck: &'a PckClaims,
+    pub(super) components: &'a [u8; 16],
+    pub(super) pce_svn: u16,
     pub(super) qe_isv_svn: u16,
     pub(super) info: &'a TcbInfo,
     pub(super) identity: &'a QeIdentity,
@@ -33,27 +34,28 @@ pub(super) fn evaluate(subject: Subject<'_>, launched: [u8; 16], current: Option
 }
 
 fn evaluate_one(subject: Subject<'_>, svn: [u8; 16]) -> Result<TcbVerdict, TdxRejection> {
-    let Subject { pck, qe_isv_svn, info, identity } = subject;
+    let Subject { qe_isv_svn, info, identity, .. } = subject;
     let [module_svn, _, ..] = svn;
     let module = module::find(info, svn).map_err(|_| TdxRejection::TcbNotSupported { part: MODULE })?;
     // From major version 1 on, the first two components are the module's, and its identity has levels of its own.
     let start = if module.is_some() { 2 } else { 0 };
-    let platform = Found::first(&info.levels, PLATFORM, |level| covers(level, pck, &svn, start), |level: &PlatformLevel| &level.verdict)?;
+    let platform =
+        Found::first(&info.levels, PLATFORM, |level| covers(level, subject, &svn, start), |level: &PlatformLevel| &level.verdict)?;
     let isv = |levels, part, svn: u16| Found::first(levels, part, |level: &IsvLevel| svn >= level.isv_svn, |level| &level.verdict);
     let module = module.map(|module| isv(&module.levels, MODULE, u16::from(module_svn))?.of_component()).transpose()?;
     let qe = isv(&identity.levels, QE, qe_isv_svn)?.of_component()?;
 
-    let components: Vec<&Found<'_>> = module.iter().chain([&qe]).collect();
-    let parts = || components.iter().copied().chain([&platform]);
-    let out_of_date = components.iter().any(|component| component.status == TcbStatus::OutOfDate);
+    let parts = || module.iter().chain([&qe, &platform]);
+    let component_behind = module.iter().chain([&qe]).any(Found::is_out_of_date);
+    let any_behind = parts().any(Found::is_out_of_date);
     let mut advisories: Vec<String> = parts().flat_map(|part| part.verdict.advisories.iter().cloned()).collect();
     advisories.sort_unstable();
     advisories.dedup();
     Ok(TcbVerdict {
-        status: if out_of_date { converge(platform.status) } else { platform.status },
+        status: if component_behind { converge(platform.status) } else { platform.status },
         date: parts().map(|part| part.verdict.date).min().unwrap_or(platform.verdict.date),
         advisories,
-        superseded: parts().filter_map(|part| part.superseded).min(),
+        superseded: parts().filter(|part| part.is_out_of_date() || !any_behind).filter_map(|part| part.superseded).min(),
         platform: platform.part(),
         module: module.as_ref().map(Found::part),
         qe: qe.part(),
@@ -65,7 +67,7 @@ struct Found<'a> {
     name: &'static str,
     verdict: &'a Verdict,
     status: TcbStatus,
-    /// The earliest date of a level above.
+    /// The earliest date of a level above, as it was first dated.
     superseded: Option<UnixTime>,
 }
 
@@ -85,7 +87,7 @@ impl<'a> Found<'a> {
                     Standing::Revoked => Err(TdxRejection::TcbRevoked { part: name }),
                 };
             }
-            superseded = Some(superseded.map_or(found.date, |earlier| earlier.min(found.date)));
+            superseded = Some(superseded.map_or(found.first_dated, |earlier| earlier.min(found.first_dated)));
         }
         Err(TdxRejection::TcbNotSupported { part: name })
     }
@@ -98,16 +100,20 @@ impl<'a> Found<'a> {
         }
     }
 
-    const fn part(&self) -> TcbPart {
-        TcbPart { status: self.status, date: self.verdict.date }
+    fn part(&self) -> TcbPart {
+        TcbPart { status: self.status, date: self.verdict.date, advisories: self.verdict.advisories.clone() }
+    }
+
+    const fn is_out_of_date(&self) -> bool {
+        matches!(self.status, TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded)
     }
 }
 
 /// Whether a platform reaches a level in every component. TDX components count from `start`.
-fn covers(level: &PlatformLevel, pck: &PckClaims, svn: &[u8; 16], start: usize) -> bool {
+fn covers(level: &PlatformLevel, subject: Subject<'_>, svn: &[u8; 16], start: usize) -> bool {
     let at_least = |own: &[u8], least: &[u8]| own.iter().zip(least).all(|(own, least)| own >= least);
     let tail = |components: &[u8; 16]| components.iter().copied().skip(start).collect::<Vec<u8>>();
-    at_least(&pck.components, &level.sgx) && pck.pce_svn >= level.pce_svn && at_least(&tail(svn), &tail(&level.tdx))
+    at_least(subject.components, &level.sgx) && subject.pce_svn >= level.pce_svn && at_least(&tail(svn), &tail(&level.tdx))
 }
 
 /// The platform's status where a component is out of date.

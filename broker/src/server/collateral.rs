@@ -96,7 +96,7 @@ pub async fn held(State(broker): State<Arc<Broker>>) -> Response {
 }
 
 pub async fn forecast(State(broker): State<Arc<Broker>>) -> Response {
-    Json(broker.sightings.forecast(&broker.ledger.published().documents, clock::now())).into_response()
+    Json(broker.sightings.forecast(&broker.ledger.published().documents, &broker.collateral, clock::now())).into_response()
 }
 
 /// Verifies one piece and keeps it, durably; or says why not.

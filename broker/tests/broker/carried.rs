@@ -145,13 +145,13 @@ async fn a_forecast_names_each_platform_that_was_seen_and_when_its_policy_will_d
     let [seen] = found.platforms.as_slice() else { panic!("one machine under one policy: {found:?}") };
     assert_eq!((seen.platform, seen.policy.name.as_str()), (Platform::SevSnp, "acme/strict"));
     assert!(seen.machine.starts_with("Genoa ") && seen.seen >= found.since && seen.seen <= found.at, "{seen:?}");
-    let denied = seen.denied.as_ref().unwrap();
+    let [denied] = seen.denials.as_slice() else { panic!("{seen:?}") };
     assert_eq!(denied.check, "revocation-age");
     assert!(denied.from > found.at, "{denied:?}");
     // What was written, another start remembers; it is one platform still.
     served.broker.sightings.write(&*served.broker.store).await.unwrap();
     let again = served.house.open().await;
-    let remembered = again.sightings.forecast(&again.ledger.published().documents, found.at);
+    let remembered = again.sightings.forecast(&again.ledger.published().documents, &again.collateral, found.at);
     assert_eq!((&remembered.platforms, remembered.since), (&found.platforms, seen.seen));
     problem(&served.call("GET", "/v1/collateral/forecast", Vec::new()).await, 401, "admin-token");
 }

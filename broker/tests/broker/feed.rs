@@ -349,8 +349,8 @@ async fn without_its_upstream_a_broker_releases_until_the_policys_age_limit_and_
     fetch(&broker.feed, now).await;
     kds.stop();
     assert_eq!(ask_for_release(&served, &guest).await.status(), StatusCode::OK);
-    let forecast = broker.sightings.forecast(&broker.ledger.published().documents, now);
-    let denied = forecast.platforms[0].denied.clone().unwrap();
+    let forecast = broker.sightings.forecast(&broker.ledger.published().documents, &broker.collateral, now);
+    let denied = forecast.platforms[0].denials[0].clone();
     assert_eq!((denied.check.as_str(), denied.from), ("revocation-age", UnixTime::from_seconds(now.seconds() - 10 + 20 * 24 * 3600 + 1)));
     let last = UnixTime::from_seconds(denied.from.seconds() - 1);
     for (at, permitted) in [(last, true), (denied.from, false)] {

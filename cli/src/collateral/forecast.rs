@@ -1,7 +1,8 @@
 //! `portcullis collateral forecast`: which platforms will be denied, and when.
 
 use clap::Args;
-use protocol::admin::{CollateralForecast, ForecastPlatform};
+use protocol::admin::{CollateralForecast, ForecastDenial, ForecastPlatform};
+use protocol::time::UnixTime;
 
 use crate::broker::AdminArguments;
 use crate::console::{Console, Tone};
@@ -10,8 +11,9 @@ use crate::records::Form;
 
 /// List which platforms seen lately will be denied, and when
 ///
-/// The broker remembers what the evidence of each platform last said, and asks the policies that decided about it from when on
-/// they will say no as things stand: a TCB whose time runs out, collateral that grows too old.
+/// The broker remembers the platforms of the last 30 days, and asks the policies that decided about them, with the collateral that it
+/// holds now, what they say no to and from when on: a TCB whose time runs out, a status that is not accepted, collateral that grows too
+/// old. What a broker with an upstream renews by itself is in the list too. Checks on the guest, such as on its measurement, are not.
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
@@ -41,47 +43,64 @@ fn print(forecast: &CollateralForecast, console: &mut Console<'_>) {
         console.note(format!("no platform was seen since {}", forecast.since));
         return;
     }
-    let rows: Vec<Vec<String>> = forecast.platforms.iter().map(|platform| row(platform, console)).collect();
+    let rows: Vec<Vec<String>> = forecast.platforms.iter().flat_map(|platform| rows(platform, forecast.at, console)).collect();
     console.table(&["PLATFORM", "MACHINE", "LAST SEEN", "POLICY", "DENIED FROM", "BECAUSE"], &rows);
 }
 
-fn row(platform: &ForecastPlatform, console: &Console<'_>) -> Vec<String> {
-    let (from, because) = match &platform.denied {
-        None => (console.paint(Tone::Good, "not in sight"), String::new()),
-        Some(denial) => (console.paint(Tone::Bad, &denial.from.to_string()), format!("{}: {}", denial.check, denial.why)),
+/// One row for each denial; what stands in the row above is not said again.
+fn rows(
+    ForecastPlatform { platform, machine, seen, policy, denials }: &ForecastPlatform,
+    at: UnixTime,
+    console: &Console<'_>,
+) -> Vec<Vec<String>> {
+    let policy = format!("{} version {}", policy.name, policy.version);
+    let first = [platform.to_string(), machine.clone(), seen.to_string(), policy];
+    let row = |place: usize, from: String, because: String| {
+        let own = if place == 0 { first.clone() } else { Default::default() };
+        own.into_iter().chain([from, because]).collect()
     };
-    let policy = format!("{} version {}", platform.policy.name, platform.policy.version);
-    vec![platform.platform.to_string(), platform.machine.clone(), platform.seen.to_string(), policy, from, because]
+    if denials.is_empty() {
+        return vec![row(0, console.paint(Tone::Good, "not in sight"), String::new())];
+    }
+    let denial = |(place, denial): (usize, &ForecastDenial)| {
+        let tone = if denial.from <= at { Tone::Bad } else { Tone::Warning };
+        row(place, console.paint(tone, &denial.from.to_string()), format!("{}: {}", denial.check, denial.why))
+    };
+    denials.iter().enumerate().map(denial).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use protocol::admin::{ForecastDenial, PolicyReference};
+    use protocol::admin::PolicyReference;
     use protocol::ids::{Digest, Platform, Version};
-    use protocol::time::UnixTime;
 
     use super::*;
     use crate::console::Style;
 
-    fn platform(machine: &str, denied: Option<ForecastDenial>) -> ForecastPlatform {
+    fn platform(machine: &str, denials: Vec<ForecastDenial>) -> ForecastPlatform {
         let policy = PolicyReference { name: "inference".parse().unwrap(), version: Version::FIRST, document: Digest::from([0; 32]) };
-        ForecastPlatform { platform: Platform::Tdx, machine: machine.to_owned(), seen: UnixTime::from_seconds(0), policy, denied }
+        ForecastPlatform { platform: Platform::Tdx, machine: machine.to_owned(), seen: UnixTime::from_seconds(0), policy, denials }
     }
 
     #[test]
     fn a_forecast_says_of_each_platform_when_and_why() {
-        let denial = ForecastDenial {
-            from: UnixTime::from_seconds(86_400),
-            check: "tdx-collateral-age".to_owned(),
-            why: "the TCB info is too old".to_owned(),
+        let denial = |from, check: &str, why: &str| ForecastDenial {
+            from: UnixTime::from_seconds(from),
+            check: check.to_owned(),
+            why: why.to_owned(),
         };
+        let denials = vec![
+            denial(86_400, "tdx-collateral-age", "the TCB info is too old"),
+            denial(172_800, "tdx-tcb-grace", "the period of grace ends"),
+        ];
         let at = UnixTime::from_seconds(0);
-        let forecast = CollateralForecast { at, since: at, platforms: vec![platform("one", Some(denial)), platform("other", None)] };
+        let forecast = CollateralForecast { at, since: at, platforms: vec![platform("one", denials), platform("other", Vec::new())] };
         let mut out = Vec::new();
         print(&forecast, &mut Console::new(&mut out, std::io::sink(), Style::Plain));
         let expected = "\
 PLATFORM  MACHINE  LAST SEEN             POLICY               DENIED FROM           BECAUSE
 tdx       one      1970-01-01T00:00:00Z  inference version 1  1970-01-02T00:00:00Z  tdx-collateral-age: the TCB info is too old
+                                                              1970-01-03T00:00:00Z  tdx-tcb-grace: the period of grace ends
 tdx       other    1970-01-01T00:00:00Z  inference version 1  not in sight
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -69,6 +69,7 @@ pub(super) fn fields(claims: &TdxClaims) -> Vec<(&'static str, String)> {
         ("tcb info", claims.tcb_info.to_string()),
         ("qe identity", claims.qe_identity.to_string()),
         ("revocation", claims.revocation.to_string()),
+        ("revocation, root", claims.root_revocation.to_string()),
         ("event log", log(&claims.event_log)),
         ("second opinion", claims.second_opinion.to_string()),
     ]);

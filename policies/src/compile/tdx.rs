@@ -163,6 +163,9 @@ fn event_rule(rules: &Spanned<EventRules>, register: &'static str, key: &'static
     }
 }
 
+/// TCG PC Client Platform Firmware Profile, section 10.4.1.
+const EV_NO_ACTION: u32 = 3;
+
 fn events(list: &EventList, key: &'static str) -> Result<Vec<(usize, Event)>, Fault> {
     if list.get_ref().is_empty() {
         return fault(list.span().start, Reason::Empty { key });
@@ -170,6 +173,9 @@ fn events(list: &EventList, key: &'static str) -> Result<Vec<(usize, Event)>, Fa
     let event = |event: &Spanned<language::Event>| {
         let language::Event { kind, digest } = event.get_ref();
         let kind = number(kind, key, (0, u32::MAX), ("0", "0xffff_ffff"))?;
+        if kind == EV_NO_ACTION {
+            return fault(event.span().start, Reason::Remark { key });
+        }
         Ok((event.span().start, Event { kind, digest: bytes(digest, key)? }))
     };
     list.get_ref().iter().map(event).collect()

@@ -77,7 +77,7 @@ pub fn event(rtmr: u8, kind: u32, digest: u8) -> MeasuredEvent {
 /// A TD 1.5 Ex report in a quote of version 5, every minimum met exactly.
 pub fn tdx() -> TdxClaims {
     let date = UnixTime::parse("2024-03-13T00:00:00Z").unwrap();
-    let part = TcbPart { status: TcbStatus::UpToDate, date };
+    let part = TcbPart { status: TcbStatus::UpToDate, date, advisories: Vec::new() };
     let source = CollateralSource { evaluation: 17, issued: at(NOW - 20 * DAY), next_update: at(NOW + 10 * DAY) };
     TdxClaims {
         quote_version: 5,
@@ -133,6 +133,7 @@ pub fn tdx() -> TdxClaims {
         tcb_info: source,
         qe_identity: source,
         revocation: Revocation::Checked { this_update: at(NOW - 30 * DAY), next_update: at(NOW + DAY) },
+        root_revocation: Revocation::Checked { this_update: at(NOW - 250 * DAY), next_update: at(NOW + 120 * DAY) },
         event_log: EventLog::Replayed {
             events: vec![
                 event(0, 1, 0x77),

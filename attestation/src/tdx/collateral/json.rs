@@ -1,7 +1,7 @@
 //! Signed JSON, read so that the bytes that were signed are the bytes that are read, and so that no two readers can read two things.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use protocol::encoding::from_hex;
@@ -29,35 +29,18 @@ pub(super) fn split<'a>(body: &'a [u8], name: &'static str, document: &'static s
     let malformed = |what: &str| TdxRejection::DocumentMalformed { document, what: what.to_owned() };
     let text = core::str::from_utf8(body).map_err(|_| malformed("no UTF-8"))?;
     no_key_twice(text, document)?;
-    let outer: Outer<'a> = serde_json::from_str(text).map_err(|error| malformed(&error.to_string()))?;
-    let (value, signature) = outer.parts(name).ok_or_else(|| malformed("its keys are not exactly its name and signature"))?;
-    let signature = from_hex(&signature.to_ascii_lowercase()).ok_or_else(|| malformed("its signature is not 64 bytes in hex"))?;
-    Ok(Signed { value, signature })
+    let outer: BTreeMap<String, &'a RawValue> = serde_json::from_str(text).map_err(|error| malformed(&error.to_string()))?;
+    let (Some(value), Some(signature), 2) = (outer.get(name), outer.get("signature"), outer.len()) else {
+        return Err(malformed("its keys are not exactly its name and signature"));
+    };
+    let signature = serde_json::from_str::<&str>(signature.get()).ok().and_then(|text| from_hex(&text.to_ascii_lowercase()));
+    let signature = signature.ok_or_else(|| malformed("its signature is not 64 bytes in hex"))?;
+    Ok(Signed { value: value.get(), signature })
 }
 
 /// Reads the signed value.
 pub(super) fn read<T: DeserializeOwned>(value: &str, document: &'static str) -> Result<T, TdxRejection> {
     serde_json::from_str(value).map_err(|error| TdxRejection::DocumentMalformed { document, what: error.to_string() })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Outer<'a> {
-    #[serde(rename = "tcbInfo", borrow)]
-    tcb_info: Option<&'a RawValue>,
-    #[serde(rename = "enclaveIdentity", borrow)]
-    enclave_identity: Option<&'a RawValue>,
-    signature: String,
-}
-
-impl<'a> Outer<'a> {
-    fn parts(&self, name: &str) -> Option<(&'a str, &str)> {
-        let value = match (name, self.tcb_info, self.enclave_identity) {
-            ("tcbInfo", Some(value), None) | ("enclaveIdentity", None, Some(value)) => value,
-            _ => return None,
-        };
-        Some((value.get(), &self.signature))
-    }
 }
 
 /// Refuses a document in which any object has a key twice, however it is spelled.

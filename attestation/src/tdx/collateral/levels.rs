@@ -12,6 +12,9 @@ use crate::tdx::rejection::TdxRejection;
 pub(in crate::tdx) struct Verdict {
     pub(in crate::tdx) standing: Standing,
     pub(in crate::tdx) date: UnixTime,
+    /// The earliest date that a document at hand gives the level. Intel dates a level anew for as long as nothing is known against it, so
+    /// that `date` is not when the level came out.
+    pub(in crate::tdx) first_dated: UnixTime,
     pub(in crate::tdx) advisories: Vec<String>,
 }
 
@@ -20,6 +23,14 @@ pub(in crate::tdx) struct Verdict {
 pub(in crate::tdx) enum Standing {
     Is(TcbStatus),
     Revoked,
+}
+
+/// Which level of which part: the same one in documents of different dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::tdx) enum LevelName {
+    Platform { fmspc: [u8; 6], sgx: [u8; 16], pce_svn: u16, tdx: [u8; 16] },
+    Module { fmspc: [u8; 6], version: u8, isv_svn: u16 },
+    QuotingEnclave { isv_svn: u16 },
 }
 
 /// A level whose TCB is one ISVSVN.
@@ -41,7 +52,8 @@ impl<T> RawLevel<T> {
             "Revoked" => Standing::Revoked,
             _ => return Err(TdxRejection::TcbStatusUnknown { document, found: self.tcb_status }),
         };
-        Ok((self.tcb, Verdict { standing, date: self.tcb_date, advisories: self.advisories }))
+        let date = self.tcb_date;
+        Ok((self.tcb, Verdict { standing, date, first_dated: date, advisories: self.advisories }))
     }
 }
 

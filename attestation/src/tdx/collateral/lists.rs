@@ -1,6 +1,7 @@
 //! Intel's revocation lists: the root's, which can name PCK authorities and signers of collateral, and one of each PCK authority, which
 //! can name PCK certificates.
 
+use crate::claims::PckAuthority;
 use crate::collateral::{TdxPiece, TdxPieceKind};
 use crate::tdx::certificate::{PLATFORM_CA, PROCESSOR_CA};
 use crate::tdx::p256::IssuerKey;
@@ -105,6 +106,13 @@ impl Lists {
     /// From when to when each list of the root is in force.
     pub(in crate::tdx) fn root_windows(&self) -> Vec<ListWindow> {
         self.root.iter().map(|list| list.window).collect()
+    }
+
+    /// From when to when each verified list of an authority of this name is in force.
+    pub(in crate::tdx) fn windows_of(&self, authority: PckAuthority) -> Vec<ListWindow> {
+        let of = |list: &&PckList| common_name(&list.issuer).ok().and_then(authority_named) == Some(authority);
+        let verified = self.pck.iter().filter(|list| matches!(list.trust, Trust::Under(_)));
+        verified.filter(of).map(|list| list.list.window).collect()
     }
 
     /// The lists of one PCK authority, given with its key: whether any names `serial`, and from when to when each is in force.

@@ -8,10 +8,13 @@ pub(super) mod qe_identity;
 pub(super) mod signer;
 pub(super) mod tcb_info;
 
+use std::collections::BTreeMap;
+
 use protocol::encoding::{Fields, sha256};
 use protocol::ids::Digest;
 use protocol::time::UnixTime;
 
+use self::levels::{LevelName, Verdict};
 use self::lists::Lists;
 use self::qe_identity::QeIdentity;
 use self::signer::Signers;
@@ -46,6 +49,8 @@ pub(super) trait Content: Sized {
     const NAME: &'static str;
     fn read(value: &str) -> Result<Self, TdxRejection>;
     fn source(&self) -> &CollateralSource;
+    /// Every level of every part.
+    fn levels(&mut self) -> Vec<(LevelName, &mut Verdict)>;
 }
 
 /// A signed document.
@@ -81,6 +86,26 @@ impl<T: Content> Document<T> {
             Self::Read { content, signer: Ok(_) } => Some(content),
             _ => None,
         }
+    }
+
+    const fn trusted_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Read { content, signer: Ok(_) } => Some(content),
+            _ => None,
+        }
+    }
+}
+
+/// Gives each level the earliest date that a document at hand gives it, however old that document is.
+fn date_back<T: Content>(documents: &mut [Document<T>]) {
+    let mut trusted: Vec<&mut T> = documents.iter_mut().filter_map(Document::trusted_mut).collect();
+    let mut earliest: BTreeMap<LevelName, UnixTime> = BTreeMap::new();
+    for (name, verdict) in trusted.iter_mut().flat_map(|content| content.levels()) {
+        let first = earliest.entry(name).or_insert(verdict.date);
+        *first = verdict.date.min(*first);
+    }
+    for (name, verdict) in trusted.iter_mut().flat_map(|content| content.levels()) {
+        verdict.first_dated = earliest.get(&name).copied().unwrap_or(verdict.date);
     }
 }
 
@@ -133,8 +158,10 @@ impl Prepared {
         let authorities = root.map(|root| authorities(&collateral.certificates, root)).unwrap_or_default();
         let lists = Lists::prepare(&collateral.crls, root, &authorities);
         let mut signers = Signers::new(root, &lists);
-        let tcb_infos = collateral.tcb_infos.iter().map(|body| Document::prepare(body, &mut signers)).collect();
-        let qe_identities = collateral.qe_identities.iter().map(|body| Document::prepare(body, &mut signers)).collect();
+        let mut tcb_infos: Vec<_> = collateral.tcb_infos.iter().map(|body| Document::prepare(body, &mut signers)).collect();
+        let mut qe_identities: Vec<_> = collateral.qe_identities.iter().map(|body| Document::prepare(body, &mut signers)).collect();
+        date_back(&mut tcb_infos);
+        date_back(&mut qe_identities);
         let mut fields = Fields::new("portcullis/tdx-lists/v1");
         for pieces in [&collateral.crls, &collateral.certificates] {
             fields = pieces.iter().fold(fields.field("list"), |fields, piece| fields.field(sha256(piece)));

@@ -4,7 +4,7 @@ use protocol::time::UnixTime;
 use serde::Deserialize;
 
 use super::json::{self, Hex, RawIsvTcb, RawLevel};
-use super::levels::{IsvLevel, by_isv_svn};
+use super::levels::{IsvLevel, LevelName, Verdict, by_isv_svn};
 use super::{Content, QE_IDENTITY};
 use crate::claims::CollateralSource;
 use crate::tdx::rejection::TdxRejection;
@@ -45,6 +45,11 @@ impl Content for QeIdentity {
 
     fn source(&self) -> &CollateralSource {
         &self.source
+    }
+
+    fn levels(&mut self) -> Vec<(LevelName, &mut Verdict)> {
+        let levels = self.levels.iter_mut();
+        levels.map(|level| (LevelName::QuotingEnclave { isv_svn: level.isv_svn }, &mut level.verdict)).collect()
     }
 }
 

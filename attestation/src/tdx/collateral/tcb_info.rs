@@ -4,7 +4,7 @@ use protocol::time::UnixTime;
 use serde::Deserialize;
 
 use super::json::{self, Hex, RawIsvTcb, RawLevel};
-use super::levels::{IsvLevel, Verdict, by_isv_svn, descending};
+use super::levels::{IsvLevel, LevelName, Verdict, by_isv_svn, descending};
 use super::{Content, TCB_INFO};
 use crate::claims::CollateralSource;
 use crate::tdx::rejection::TdxRejection;
@@ -55,6 +55,18 @@ impl Content for TcbInfo {
 
     fn source(&self) -> &CollateralSource {
         &self.source
+    }
+
+    fn levels(&mut self) -> Vec<(LevelName, &mut Verdict)> {
+        let fmspc = self.fmspc;
+        let platform = self.levels.iter_mut().map(|PlatformLevel { sgx, pce_svn, tdx, verdict }| {
+            (LevelName::Platform { fmspc, sgx: *sgx, pce_svn: *pce_svn, tdx: *tdx }, verdict)
+        });
+        let modules = self.modules.iter_mut().flat_map(|Module { version, levels, .. }| {
+            let version = *version;
+            levels.iter_mut().map(move |level| (LevelName::Module { fmspc, version, isv_svn: level.isv_svn }, &mut level.verdict))
+        });
+        platform.chain(modules).collect()
     }
 }
 
