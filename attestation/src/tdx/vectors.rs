@@ -162,7 +162,7 @@ fn collateral_has_its_time() {
         let lapsed = judge(Lapsed::Rejected, last + 1).unwrap_err();
         assert!(matches!(lapsed, TdxRejection::CrlLapsed { issuer: "Intel SGX PCK Platform CA", .. }), "{quote}: {lapsed}");
         assert!(matches!(judge(Lapsed::Claimed, last + 1), Ok(Revocation::Stale { .. }) | Err(TdxRejection::TcbNotSupported { .. })));
-        let early = judge(Lapsed::Rejected, before).unwrap_err();
+        let early = judge(Lapsed::Claimed, before).unwrap_err();
         assert!(matches!(early, TdxRejection::DocumentNotYetIssued { document: "tcb-info", .. }), "{quote}: {early}");
     }
 }
