@@ -34,6 +34,8 @@ pub struct TdxCollateral {
     pub crls: Vec<Vec<u8>>,
     /// Certificates, DER: PCK authorities that came with their lists. A cache.
     pub certificates: Vec<Vec<u8>>,
+    /// Documents of either kind that later ones have replaced. No platform is judged by them: they tell when a level was first dated.
+    pub replaced: Vec<SignedBody>,
 }
 
 /// A signed JSON body exactly as received, with the chain of its signer.

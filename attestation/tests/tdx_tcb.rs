@@ -291,9 +291,11 @@ fn a_level_that_is_dated_anew_came_out_when_it_was_first_dated() {
     assert_eq!(superseded(&newest), Some(NEWEST_TCB));
     let signed = |body: Vec<u8>| attestation::SignedBody { body, ..newest.collateral.tcb_infos[0].clone() };
     let with = |body: Vec<u8>| {
-        let mut case = newest.clone();
-        case.collateral.tcb_infos.push(signed(body));
-        superseded(&case)
+        let (mut beside, mut replaced) = (newest.clone(), newest.clone());
+        beside.collateral.tcb_infos.push(signed(body.clone()));
+        replaced.collateral.replaced.push(signed(body));
+        assert_eq!(superseded(&beside), superseded(&replaced));
+        superseded(&replaced)
     };
     assert_eq!(with(dated(BETWEEN, 20)), Some(BETWEEN));
     // One that nobody signed says nothing, nor does one of another family, nor another level of that date.
@@ -311,8 +313,12 @@ fn a_level_that_is_dated_anew_came_out_when_it_was_first_dated() {
     assert_eq!(other(|info| info.levels[0].tdx[7] = 1), Some(NEWEST_TCB));
     assert_eq!(other(|_| ()), Some(BETWEEN));
     let mut case = newest.clone();
-    case.collateral.qe_identities.push(signed(identity(BETWEEN)));
+    case.collateral.replaced.push(signed(identity(BETWEEN)));
     assert_eq!(superseded(&case), Some(BETWEEN));
+    // What was replaced judges nobody, though there be nothing else.
+    let mut case = newest.clone();
+    case.collateral.replaced = std::mem::take(&mut case.collateral.tcb_infos);
+    assert!(matches!(case.fails(), TdxRejection::CollateralMissing { what: "tcb-info", .. }));
 }
 
 #[test]

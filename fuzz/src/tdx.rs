@@ -94,6 +94,7 @@ impl TdMachine {
             qe_identities: vec![signed(soft.qe_identity)],
             crls: vec![soft.root_list, soft.pck_list],
             certificates: vec![platform.pck_authority_der()],
+            ..TdxCollateral::default()
         };
         let anchors = Anchors::test_with_intel(Vec::new(), platform.root_der()).expect("a soft root");
         let prepared = PreparedCollateral::prepare(Collateral { tdx: collateral.clone(), ..Collateral::default() }, &anchors);

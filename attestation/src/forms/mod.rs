@@ -209,7 +209,8 @@ pub fn pieces(collateral: &Collateral, source: &str) -> Vec<CollateralPiece> {
         source: source.to_owned(),
     };
     let Collateral { certificates, crls, tdx } = collateral;
-    let TdxCollateral { tcb_infos, qe_identities, crls: tdx_crls, certificates: tdx_certificates } = tdx;
+    // What was replaced is of use where it was held, and nobody's to carry.
+    let TdxCollateral { tcb_infos, qe_identities, crls: tdx_crls, certificates: tdx_certificates, replaced: _ } = tdx;
     let bodies = |kind, bodies: &[SignedBody]| -> Vec<_> {
         bodies.iter().map(|signed| piece(kind, &signed.body, Some(&signed.issuer_chain))).collect()
     };

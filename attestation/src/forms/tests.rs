@@ -113,6 +113,7 @@ fn pieces_and_collateral_are_two_views_of_one_thing() {
         qe_identities: vec![signed("qe")],
         crls: vec![vec![1]],
         certificates: vec![vec![2]],
+        ..TdxCollateral::default()
     };
     let all = Collateral { certificates: vec![vec![3]], crls: vec![vec![4]], tdx };
     assert_eq!(collateral(&pieces(&all, "store")), all);

@@ -132,6 +132,7 @@ mod tests {
             qe_identities: vec![signed(collateral.qe_identity.clone())],
             crls: vec![collateral.root_list.clone(), collateral.pck_list.clone()],
             certificates: Vec::new(),
+            ..TdxCollateral::default()
         };
         let prepared = PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, &anchors);
         let evidence = Evidence::Tdx(TdxEvidence { quote: quote.clone(), event_log: None });

@@ -25,6 +25,7 @@ fn collateral(folder: &Path, name: &str) -> Collateral {
         qe_identities: vec![SignedBody { body: file("qe_identity.json"), issuer_chain: file("qe_identity_signing_chain.pem") }],
         crls: vec![file("root_ca_crl.der"), file("pck_crl_platform.der")],
         certificates,
+        ..TdxCollateral::default()
     };
     Collateral { tdx, ..Collateral::default() }
 }

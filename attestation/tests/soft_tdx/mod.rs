@@ -25,6 +25,7 @@ pub fn collateral(platform: &SoftTdx) -> TdxCollateral {
         qe_identities: vec![signed(soft.qe_identity)],
         crls: vec![soft.root_list, soft.pck_list],
         certificates: vec![platform.pck_authority_der()],
+        ..TdxCollateral::default()
     }
 }
 

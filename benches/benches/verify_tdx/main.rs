@@ -51,6 +51,7 @@ fn soft(title: &str, shape: TdShape) {
         qe_identities: vec![signed(soft.qe_identity.clone())],
         crls: vec![soft.root_list.clone(), soft.pck_list.clone()],
         certificates: Vec::new(),
+        ..TdxCollateral::default()
     };
     let collateral = Collateral { tdx, ..Collateral::default() };
     let floor = Floor::of(&quote, &collateral.tdx, &platform.root_der());

@@ -110,6 +110,7 @@ impl Bundle {
             qe_identities: vec![body("enclaveIdentity", &self.qe_identity, &self.qe_identity_signature, &self.qe_identity_issuer_chain)],
             crls: vec![self.root_list.clone(), self.pck_list.clone()],
             certificates: Vec::new(),
+            ..TdxCollateral::default()
         };
         Collateral { tdx, ..Collateral::default() }
     }

@@ -96,9 +96,13 @@ impl<T: Content> Document<T> {
     }
 }
 
-/// Gives each level the earliest date that a document at hand gives it, however old that document is.
-fn date_back<T: Content>(documents: &mut [Document<T>]) {
-    let mut trusted: Vec<&mut T> = documents.iter_mut().filter_map(Document::trusted_mut).collect();
+fn documents<'a, T: Content>(bodies: &'a [SignedBody], signers: &mut Signers<'a>) -> Vec<Document<T>> {
+    bodies.iter().map(|body| Document::prepare(body, signers)).collect()
+}
+
+/// Gives each level the earliest date that a document at hand gives it, one that was replaced included.
+fn date_back<T: Content>(documents: &mut [Document<T>], replaced: &mut [Document<T>]) {
+    let mut trusted: Vec<&mut T> = documents.iter_mut().chain(replaced).filter_map(Document::trusted_mut).collect();
     let mut earliest: BTreeMap<LevelName, UnixTime> = BTreeMap::new();
     for (name, verdict) in trusted.iter_mut().flat_map(|content| content.levels()) {
         let first = earliest.entry(name).or_insert(verdict.date);
@@ -158,10 +162,10 @@ impl Prepared {
         let authorities = root.map(|root| authorities(&collateral.certificates, root)).unwrap_or_default();
         let lists = Lists::prepare(&collateral.crls, root, &authorities);
         let mut signers = Signers::new(root, &lists);
-        let mut tcb_infos: Vec<_> = collateral.tcb_infos.iter().map(|body| Document::prepare(body, &mut signers)).collect();
-        let mut qe_identities: Vec<_> = collateral.qe_identities.iter().map(|body| Document::prepare(body, &mut signers)).collect();
-        date_back(&mut tcb_infos);
-        date_back(&mut qe_identities);
+        let mut tcb_infos = documents(&collateral.tcb_infos, &mut signers);
+        let mut qe_identities = documents(&collateral.qe_identities, &mut signers);
+        date_back(&mut tcb_infos, &mut documents(&collateral.replaced, &mut signers));
+        date_back(&mut qe_identities, &mut documents(&collateral.replaced, &mut signers));
         let mut fields = Fields::new("portcullis/tdx-lists/v1");
         for pieces in [&collateral.crls, &collateral.certificates] {
             fields = pieces.iter().fold(fields.field("list"), |fields, piece| fields.field(sha256(piece)));
