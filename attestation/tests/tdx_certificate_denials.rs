@@ -51,7 +51,21 @@ fn collateral_is_used_under_the_anchors_that_it_was_prepared_under() {
     };
     let rejection = judge(&case.prepared(&Anchors::vendor())).err().unwrap();
     assert_eq!(rejection, TdxRejection::OtherAnchors {}.into());
-    judge(&case.prepared(&anchors())).unwrap();
+    // Others are those of which anything differs that a verdict depends on: the serial number too, by which a root can revoke itself.
+    let root = |change: fn(&mut tdx::Certificate)| {
+        let anchors = Anchors::test_with_intel(Vec::new(), SoftTdx::new().certificate_with(Role::Root, change)).unwrap();
+        (judge(&case.prepared(&anchors)), anchors.digest())
+    };
+    let (same, digest) = root(|_| ());
+    same.unwrap();
+    assert_eq!(digest, anchors().digest());
+    let changes: [fn(&mut tdx::Certificate); 3] =
+        [|root| root.serial[19] ^= 1, |root| root.valid.not_before -= 1, |root| root.valid.not_after -= 1];
+    for change in changes {
+        let (other, digest) = root(change);
+        assert_eq!(other.err(), Some(TdxRejection::OtherAnchors {}.into()));
+        assert_ne!(digest, anchors().digest());
+    }
 }
 
 #[test]
