@@ -3,6 +3,7 @@
 mod soft_tdx;
 
 use attestation::{Anchors, BadAnchor, Lapsed, PckAuthority, Revocation, TdxRejection};
+use protocol::limits;
 use protocol::time::UnixTime;
 use soft_tdx::{Case, NOW, anchors};
 use testbed::der;
@@ -407,6 +408,43 @@ fn each_list_is_signed_by_ecdsa_with_sha256() {
 #[test]
 fn the_less_fresh_of_both_lists_is_what_is_claimed() {
     let (now, soft) = (NOW.seconds(), SoftTdx::new());
+    let whole = soft.root_list_der(&[soft.serial(Role::Pck)]);
+    let changed = |change: fn(&mut tdx::RevocationList)| with(soft.root_list_with(change));
+    let malformed = |what| TdxRejection::CrlMalformed { index: 2, what };
+    assert_eq!(with([whole.as_slice(), &[0]].concat()).fails(), malformed("bytes behind its end"));
+    assert_eq!(with(whole[..whole.len() - 1].to_vec()).fails(), malformed("not DER of its type"));
+    let mut long = whole.clone();
+    long.resize(limits::REVOCATION_LIST + 1, 0);
+    assert_eq!(with(long).fails(), malformed("longer than any list"));
+    assert_eq!(changed(|list| list.version = Some(0)).fails(), malformed("not version 2"));
+    assert_eq!(changed(|list| list.version = None).fails(), malformed("not DER of its type"));
+    assert_eq!(changed(|list| list.next_update = None).fails(), malformed("no time of the next update"));
+    let other = |list: &mut tdx::RevocationList| list.inner_algorithm = Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]));
+    assert_eq!(changed(other).fails(), malformed("two different signature algorithms"));
+    let critical = |list: &mut tdx::RevocationList| list.extensions.push(tdx::Extension::critical("1.2.3.4", der::integer(1)));
+    assert_eq!(changed(critical).fails(), malformed("a critical extension"));
+    let of_entry = |list: &mut tdx::RevocationList| {
+        list.revoke(&[5]);
+        list.revoked[0].extensions.push(tdx::Extension::critical("1.2.3.4", der::integer(1)));
+    };
+    assert_eq!(changed(of_entry).fails(), malformed("a critical extension"));
+    // A delta, a part, and another issuer's say what they are, critically or not.
+    let partial = malformed("a delta, a part, or of another issuer's certificates");
+    for kind in ["2.5.29.27", "2.5.29.28", "2.5.29.29"] {
+        let extension = || tdx::Extension::new(kind, der::integer(1));
+        assert_eq!(with(soft.root_list_with(|list| list.extensions.push(extension()))).fails(), partial, "{kind}");
+        let of_entry = soft.pck_list_with(|list| {
+            list.revoke(&[5]);
+            list.revoked[0].extensions.push(extension());
+        });
+        assert_eq!(with(of_entry).fails(), partial, "{kind}");
+    }
+    let unknown = soft.root_list_with(|list| {
+        list.revoke(&[5]);
+        list.revoked[0].extensions.push(tdx::Extension::new("1.2.3.4", der::integer(1)));
+        list.extensions.push(tdx::Extension::new("1.2.3.4", der::integer(1)));
+    });
+    with(unknown).passes();
     let until = |next: u64| move |list: &mut tdx::RevocationList| (list.this_update, list.next_update) = (now - 10, Some(next));
     let due = |root: u64, pck: u64| {
         let lists = vec![soft.root_list_with(until(root)), soft.pck_list_with(until(pck))];
