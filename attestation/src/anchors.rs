@@ -61,7 +61,7 @@ impl Anchors {
 
     fn new(class: AnchorClass, mut roots: Vec<Root>, intermediates: Vec<Vec<u8>>, intel: Option<IntelRoot>) -> Self {
         roots.sort_by_key(|root| root.line);
-        let mut fields = Fields::new("portcullis/anchors/v2").field(class.as_str());
+        let mut fields = Fields::new("portcullis/anchors/v3").field(class.as_str());
         for root in &roots {
             fields = fields
                 .field(root.line.as_str())
@@ -74,6 +74,7 @@ impl Anchors {
         if let Some(root) = &intel {
             fields = fields
                 .field(&root.subject)
+                .field(&root.serial)
                 .field(&root.spki)
                 .number(root.valid.not_before.seconds())
                 .number(root.valid.not_after.seconds());
@@ -87,7 +88,8 @@ impl Anchors {
         self.class
     }
 
-    /// A digest over class, names, keys and validity of the roots.
+    /// A digest over everything of the roots that a verdict depends on: class, names, keys and validity, and the serial number of Intel's,
+    /// by which it can revoke itself.
     #[must_use]
     pub const fn digest(&self) -> Digest {
         self.digest

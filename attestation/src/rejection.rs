@@ -484,6 +484,26 @@ rejections! {
         /// In its words.
         why: String,
     }
+    /// The independent parser panicked on a report that ours accepted: a fault in one of the two, which somebody should look at.
+    14 "snp-second-opinion-panicked" "the independent parser panicked on the report"
+    SecondOpinionPanicked {}
+}
+
+impl Rejection {
+    /// Whether an independent reader disagreed with ours about evidence whose signatures hold, refused it or panicked on it: one of the two
+    /// has a fault, which somebody should look at.
+    #[must_use]
+    pub const fn is_of_second_opinion(&self) -> bool {
+        matches!(
+            self,
+            Self::SecondOpinion { .. }
+                | Self::SecondOpinionRefused { .. }
+                | Self::SecondOpinionPanicked {}
+                | Self::Tdx(
+                    TdxRejection::SecondOpinion { .. } | TdxRejection::SecondOpinionRefused { .. } | TdxRejection::SecondOpinionPanicked {}
+                )
+        )
+    }
 }
 
 impl From<Untimely> for Rejection {
@@ -588,6 +608,25 @@ mod tests {
             assert!(seen.insert(code), "{code} twice");
             assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{code}");
         }
+    }
+
+    #[test]
+    fn what_a_second_opinion_brought_to_light_is_told_from_everything_else() {
+        let (field, why) = ("MEASUREMENT", || "why".to_owned());
+        let of_second_opinion: [Rejection; 6] = [
+            Rejection::SecondOpinion { field },
+            Rejection::SecondOpinionRefused { why: why() },
+            Rejection::SecondOpinionPanicked {},
+            TdxRejection::SecondOpinion { field }.into(),
+            TdxRejection::SecondOpinionRefused { why: why() }.into(),
+            TdxRejection::SecondOpinionPanicked {}.into(),
+        ];
+        assert!(of_second_opinion.iter().all(Rejection::is_of_second_opinion));
+        let mut codes: Vec<&str> = Rejection::CODES.iter().chain(TdxRejection::CODES).copied().collect();
+        codes.retain(|code| code.contains("second-opinion"));
+        assert_eq!(of_second_opinion.each_ref().map(Rejection::code).to_vec(), codes);
+        let others: [Rejection; 2] = [Rejection::Signature { kind: SigningKeyKind::Vcek }, TdxRejection::QuoteSignature {}.into()];
+        assert!(!others.iter().any(Rejection::is_of_second_opinion));
     }
 
     #[test]

@@ -160,6 +160,18 @@ fn a_list_of_the_collateral_is_well_formed_and_complete() {
         list.revoked[0].extensions.push(Extension::critical("2.5.29.29", der::sequence(&[])));
     });
     assert_eq!(malformed(&entry), "a critical extension");
+    // Whether it says so critically or not: it must, but what it leaves out is left out either way.
+    let partial = "a delta, a part, or of another issuer's certificates";
+    for kind in ["2.5.29.27", "2.5.29.28", "2.5.29.29"] {
+        let extension = || Extension::new(kind, der::sequence(&[]));
+        assert_eq!(malformed(&list(|list| list.extensions.push(extension()))), partial, "{kind}");
+        let entry = list(|list| {
+            list.revoke(5);
+            list.revoked[0].extensions.push(extension());
+        });
+        assert_eq!(malformed(&entry), partial, "{kind}");
+    }
+    list(|list| list.extensions.push(Extension::new("2.5.29.26", der::sequence(&[])))).passes();
     list(|list| {
         list.revoke(5);
         list.revoked[0].extensions.push(Extension::new("2.5.29.21", vec![0x0a, 0x01, 0x01]));

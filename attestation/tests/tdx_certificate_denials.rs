@@ -3,8 +3,9 @@
 mod soft_tdx;
 
 use attestation::{Anchors, BadAnchor, Lapsed, PckAuthority, Revocation, TdxRejection};
+use protocol::limits;
 use protocol::time::UnixTime;
-use soft_tdx::{Case, NOW, anchors};
+use soft_tdx::{Case, NOW, anchors, unused_bits};
 use testbed::der;
 use testbed::tdx::{self, BasicConstraints, Role, Root, SgxExtension, SignatureState, SoftTdx, oid};
 
@@ -35,9 +36,11 @@ fn both_authorities_certify() {
 #[test]
 fn evidence_is_judged_only_under_a_root_for_it() {
     let ark = testbed::snp::SoftPlatform::new(testbed::snp::Line::Milan).ark_der();
-    let only_snp = Anchors::test(vec![(attestation::ProductLine::Milan, ark)]).unwrap();
+    let only_snp = Anchors::test(vec![(attestation::ProductLine::Milan, ark.clone())]).unwrap();
     let rejected = Case::genuine().judge_under(&only_snp).err().unwrap();
     assert_eq!(rejected.rejection, TdxRejection::NotAnchored {}.into());
+    let both = Anchors::test_with_intel(vec![(attestation::ProductLine::Milan, ark)], SoftTdx::new().root_der()).unwrap();
+    Case::genuine().judge_under(&both).unwrap();
     let rejected = Case::genuine().judge_under(&Anchors::vendor()).err().unwrap();
     assert_eq!(rejected.rejection, TdxRejection::RootMismatch {}.into());
 }
@@ -51,7 +54,21 @@ fn collateral_is_used_under_the_anchors_that_it_was_prepared_under() {
     };
     let rejection = judge(&case.prepared(&Anchors::vendor())).err().unwrap();
     assert_eq!(rejection, TdxRejection::OtherAnchors {}.into());
-    judge(&case.prepared(&anchors())).unwrap();
+    // Others are those of which anything differs that a verdict depends on: the serial number too, by which a root can revoke itself.
+    let root = |change: fn(&mut tdx::Certificate)| {
+        let anchors = Anchors::test_with_intel(Vec::new(), SoftTdx::new().certificate_with(Role::Root, change)).unwrap();
+        (judge(&case.prepared(&anchors)), anchors.digest())
+    };
+    let (same, digest) = root(|_| ());
+    same.unwrap();
+    assert_eq!(digest, anchors().digest());
+    let changes: [fn(&mut tdx::Certificate); 3] =
+        [|root| root.serial[19] ^= 1, |root| root.valid.not_before -= 1, |root| root.valid.not_after -= 1];
+    for change in changes {
+        let (other, digest) = root(change);
+        assert_eq!(other.err(), Some(TdxRejection::OtherAnchors {}.into()));
+        assert_ne!(digest, anchors().digest());
+    }
 }
 
 #[test]
@@ -79,11 +96,25 @@ fn a_chain_is_in_its_order() {
 #[test]
 fn each_certificate_is_der() {
     for (index, certificate) in [LEAF, AUTHORITY, ROOT].into_iter().enumerate() {
-        let mut chain = SoftTdx::new().pck_chain();
-        chain[index].push(0);
-        let found = Case::genuine().chain(&chain).fails();
-        assert!(matches!(found, TdxRejection::CertificateMalformed { certificate: name, .. } if name == certificate), "{found}");
+        let with = |change: fn(&mut Vec<u8>)| {
+            let mut chain = SoftTdx::new().pck_chain();
+            change(&mut chain[index]);
+            Case::genuine().chain(&chain).fails()
+        };
+        let malformed = |what| TdxRejection::CertificateMalformed { certificate, what };
+        assert_eq!(with(|der| der.push(0)), malformed("bytes behind its end"));
+        assert_eq!(with(|der| der.truncate(der.len() - 1)), malformed("not DER of its type"));
+        assert_eq!(with(Vec::clear), malformed("not DER of its type"));
+        assert_eq!(with(|der| unused_bits(der)), malformed("a signature with unused bits"));
+        assert_eq!(with(|der| der.resize(limits::CERTIFICATE + 1, 0)), malformed("longer than any certificate"));
     }
+    let own = Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.2")]));
+    let other = Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]));
+    let malformed = |what| TdxRejection::CertificateMalformed { certificate: LEAF, what };
+    let case = Case::genuine().pck(|pck| pck.inner_algorithm = other);
+    assert_eq!(case.fails(), malformed("two different signature algorithms"));
+    Case::genuine().pck(|pck| pck.inner_algorithm = own).passes();
+    assert_eq!(Case::genuine().pck(|pck| pck.version = 1).fails(), malformed("not X.509 version 3"));
     Case::genuine().chain(&SoftTdx::new().pck_chain()).passes();
 }
 
@@ -164,13 +195,21 @@ fn each_certificate_is_used_for_what_it_is_for() {
 
 #[test]
 fn no_extension_stands_twice_or_is_critical_and_unknown() {
-    let case = Case::genuine().pck(|pck| pck.duplicate(oid::SUBJECT_KEY));
-    assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: LEAF, what: "an extension twice" });
-    let unknown = || tdx::Extension::critical("1.2.3.4", der::octet_string(&[1]));
-    let case = Case::genuine().authority(|authority| authority.extensions.push(unknown()));
+    let profile = |certificate, what| TdxRejection::CertificateProfile { certificate, what };
+    let twice = |certificate: &mut tdx::Certificate| certificate.duplicate(oid::SUBJECT_KEY);
+    assert_eq!(Case::genuine().pck(twice).fails(), profile(LEAF, "an extension twice"));
+    assert_eq!(Case::genuine().authority(twice).fails(), profile(AUTHORITY, "an extension twice"));
+    let critical = |certificate: &mut tdx::Certificate| {
+        certificate.extensions.push(tdx::Extension::critical("1.2.3.4", der::octet_string(&[1])));
+    };
     let what = "a critical extension of an unknown kind";
-    assert_eq!(case.fails(), TdxRejection::CertificateProfile { certificate: AUTHORITY, what });
-    Case::genuine().pck(|pck| pck.extensions.push(tdx::Extension::new("1.2.3.4", der::octet_string(&[1])))).passes();
+    assert_eq!(Case::genuine().pck(critical).fails(), profile(LEAF, what));
+    assert_eq!(Case::genuine().authority(critical).fails(), profile(AUTHORITY, what));
+    let not_critical = |certificate: &mut tdx::Certificate| {
+        certificate.extensions.push(tdx::Extension::new("1.2.3.4", der::octet_string(&[1])));
+    };
+    Case::genuine().pck(not_critical).passes();
+    Case::genuine().authority(not_critical).passes();
 }
 
 #[test]
@@ -235,11 +274,13 @@ fn each_certificate_has_its_time() {
     assert_eq!(Case::genuine().authority(past).fails(), expired(AUTHORITY));
     let exact = |pck: &mut tdx::Certificate| (pck.valid.not_before, pck.valid.not_after) = (now, now);
     Case::genuine().pck(exact).passes();
-    let mut root = SoftTdx::new().certificate(Role::Root);
-    root.valid.not_after = now - 1;
-    let anchors = Anchors::test_with_intel(Vec::new(), root.der()).unwrap();
-    let rejected = Case::genuine().judge_under(&anchors).err().unwrap();
-    assert_eq!(rejected.rejection, expired("Intel SGX Root CA").into());
+    let under = |change: &dyn Fn(&mut tdx::Certificate)| {
+        let root = SoftTdx::new().certificate_with(Role::Root, change);
+        Case::genuine().judge_under(&Anchors::test_with_intel(Vec::new(), root).unwrap()).map(drop).map_err(|rejected| rejected.rejection)
+    };
+    assert_eq!(under(&late), Err(not_yet("Intel SGX Root CA").into()));
+    assert_eq!(under(&past), Err(expired("Intel SGX Root CA").into()));
+    assert_eq!(under(&exact), Ok(()));
 }
 
 #[test]
@@ -256,7 +297,24 @@ fn the_sgx_extension_has_each_part_once_and_none_else() {
     }
     let case = Case::genuine().pck(|pck| pck.set(oid::SGX, vec![0x30, 1]));
     assert_eq!(case.fails(), TdxRejection::PckExtension { what: "not DER of its type" });
+    // Within TCB and Configuration as well.
+    let svn = |suffix| element(suffix, &der::integer(4));
+    let smt = |suffix| element(suffix, &der::TRUE);
+    let case = sgx(SoftTdx::new(), |sgx| sgx.more_in_tcb.push(svn("2.3")));
+    assert_eq!(case.fails(), TdxRejection::PckExtensionDuplicate { name: "TCB component 3" });
+    let case = sgx(SoftTdx::new(), |sgx| sgx.more_in_configuration.push(smt("7.3")));
+    assert_eq!(case.fails(), TdxRejection::PckExtensionDuplicate { name: "smtEnabled" });
+    for suffix in ["2.19", "2.0", "7.1", "2"] {
+        assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.more_in_tcb.push(svn(suffix))).fails(), TdxRejection::PckExtension { what }, "{suffix}");
+    }
+    for suffix in ["7.4", "7.0", "2.1", "7"] {
+        let case = sgx(SoftTdx::new(), |sgx| sgx.more_in_configuration.push(smt(suffix)));
+        assert_eq!(case.fails(), TdxRejection::PckExtension { what }, "{suffix}");
+    }
     sgx(SoftTdx::new(), |_| ()).passes();
+    // In their places they may stand in any order.
+    sgx(SoftTdx::new(), |sgx| (sgx.without, sgx.more_in_tcb) = (vec!["2.3"], vec![svn("2.3")])).passes();
+    sgx(SoftTdx::new(), |sgx| (sgx.without, sgx.more_in_configuration) = (vec!["7.3"], vec![smt("7.3")])).passes();
 }
 
 #[test]
@@ -266,9 +324,35 @@ fn the_sgx_extension_is_of_its_authoritys_profile() {
     let platform = SoftTdx::new().sgx_extension().platform;
     let case = sgx(processor(), |sgx| sgx.platform = platform);
     assert_eq!(case.fails(), TdxRejection::PckExtensionForbidden { name: "PlatformInstanceID" });
+    let case = sgx(processor(), |sgx| (sgx.platform, sgx.without) = (platform, vec!["6"]));
+    assert_eq!(case.fails(), TdxRejection::PckExtensionForbidden { name: "Configuration" });
+    sgx(processor(), |sgx| (sgx.platform, sgx.without) = (platform, vec!["6", "7"])).passes();
     let case = sgx(SoftTdx::new(), |sgx| sgx.components.truncate(15));
     assert_eq!(case.fails(), TdxRejection::PckExtensionMissing { name: "TCB component 16" });
     sgx(processor(), |_| ()).passes();
+}
+
+#[test]
+fn every_part_of_the_sgx_extension_is_there() {
+    for (suffix, name) in [
+        ("1", "PPID"),
+        ("2", "TCB"),
+        ("2.1", "TCB component 1"),
+        ("2.17", "PCESVN"),
+        ("2.18", "CPUSVN"),
+        ("3", "PCEID"),
+        ("4", "FMSPC"),
+        ("5", "SGXType"),
+        ("6", "PlatformInstanceID"),
+        ("7", "Configuration"),
+        ("7.1", "dynamicPlatform"),
+        ("7.2", "cachedKeys"),
+        ("7.3", "smtEnabled"),
+    ] {
+        let case = sgx(SoftTdx::new(), |sgx| sgx.without.push(suffix));
+        assert_eq!(case.fails(), TdxRejection::PckExtensionMissing { name }, "{suffix}");
+    }
+    sgx(SoftTdx::new(), |_| ()).passes();
 }
 
 #[test]
@@ -280,6 +364,37 @@ fn each_part_of_the_sgx_extension_is_of_its_type() {
     assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.components[3] = 256).fails(), value("TCB component 4"));
     assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.pce_svn = 65_536).fails(), value("PCESVN"));
     assert_eq!(sgx(SoftTdx::new(), |sgx| sgx.cpu_svn.truncate(15)).fails(), value("CPUSVN"));
+    let instead = |suffix, value| sgx(SoftTdx::new(), |sgx| sgx.instead.push((suffix, value)));
+    for (suffix, name) in [("1", "PPID"), ("6", "PlatformInstanceID"), ("2.18", "CPUSVN")] {
+        for length in [0, 15, 17] {
+            assert_eq!(instead(suffix, der::octet_string(&vec![1; length])).fails(), value(name), "{suffix} of {length}");
+        }
+        assert_eq!(instead(suffix, der::integer(1)).fails(), value(name), "{suffix}");
+        instead(suffix, der::octet_string(&[1; 16])).passes();
+    }
+    for (suffix, name) in [("7.1", "dynamicPlatform"), ("7.2", "cachedKeys"), ("7.3", "smtEnabled")] {
+        // Another type; TRUE as BER has it, and DER has not; two bytes.
+        for other in [der::integer(1), vec![1, 1, 1], vec![1, 2, 0xff, 0xff]] {
+            assert_eq!(instead(suffix, other.clone()).fails(), value(name), "{suffix} {other:?}");
+        }
+        instead(suffix, der::TRUE.to_vec()).passes();
+    }
+    for (suffix, name) in [("2.1", "TCB component 1"), ("2.17", "PCESVN")] {
+        for other in [der::octet_string(&[4]), der::element(0x0a, &[4])] {
+            assert_eq!(instead(suffix, other.clone()).fails(), value(name), "{suffix} {other:?}");
+        }
+        instead(suffix, der::integer(99)).passes();
+    }
+    for other in [der::integer(1), der::element(0x0a, &[0, 1]), der::element(0x0a, &[])] {
+        assert_eq!(instead("5", other.clone()).fails(), value("SGXType"), "{other:?}");
+    }
+    for kind in 0..=2 {
+        instead("5", der::element(0x0a, &[kind])).passes();
+    }
+    let what = "not DER of its type";
+    for suffix in ["2", "7"] {
+        assert_eq!(instead(suffix, der::octet_string(&[1])).fails(), TdxRejection::PckExtension { what }, "{suffix}");
+    }
     // The integers count, not the CPUSVN.
     let claims = sgx(SoftTdx::new(), |sgx| (sgx.components[3], sgx.pce_svn, sgx.cpu_svn) = (255, 65_535, vec![0; 16])).passes();
     assert_eq!((claims.platform.components[3], claims.platform.pce_svn), (255, 65_535));
@@ -293,6 +408,43 @@ fn revocation_lists_are_well_formed_and_of_somebody() {
     assert_eq!(with(vec![1]).fails(), TdxRejection::CrlMalformed { index: 2, what: "not DER of its type" });
     let other = soft.root_list_with(|list| list.issuer.common_name = "Intel SGX TCB Signing".to_owned());
     assert_eq!(with(other).fails(), TdxRejection::CrlIssuer { index: 2, found: "Intel SGX TCB Signing".to_owned() });
+    let whole = soft.root_list_der(&[soft.serial(Role::Pck)]);
+    let changed = |change: fn(&mut tdx::RevocationList)| with(soft.root_list_with(change));
+    let malformed = |what| TdxRejection::CrlMalformed { index: 2, what };
+    assert_eq!(with([whole.as_slice(), &[0]].concat()).fails(), malformed("bytes behind its end"));
+    assert_eq!(with(whole[..whole.len() - 1].to_vec()).fails(), malformed("not DER of its type"));
+    let mut long = whole.clone();
+    long.resize(limits::REVOCATION_LIST + 1, 0);
+    assert_eq!(with(long).fails(), malformed("longer than any list"));
+    assert_eq!(changed(|list| list.version = Some(0)).fails(), malformed("not version 2"));
+    assert_eq!(changed(|list| list.version = None).fails(), malformed("not DER of its type"));
+    assert_eq!(changed(|list| list.next_update = None).fails(), malformed("no time of the next update"));
+    let other = |list: &mut tdx::RevocationList| list.inner_algorithm = Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]));
+    assert_eq!(changed(other).fails(), malformed("two different signature algorithms"));
+    let critical = |list: &mut tdx::RevocationList| list.extensions.push(tdx::Extension::critical("1.2.3.4", der::integer(1)));
+    assert_eq!(changed(critical).fails(), malformed("a critical extension"));
+    let of_entry = |list: &mut tdx::RevocationList| {
+        list.revoke(&[5]);
+        list.revoked[0].extensions.push(tdx::Extension::critical("1.2.3.4", der::integer(1)));
+    };
+    assert_eq!(changed(of_entry).fails(), malformed("a critical extension"));
+    // A delta, a part, and another issuer's say what they are, critically or not.
+    let partial = malformed("a delta, a part, or of another issuer's certificates");
+    for kind in ["2.5.29.27", "2.5.29.28", "2.5.29.29"] {
+        let extension = || tdx::Extension::new(kind, der::integer(1));
+        assert_eq!(with(soft.root_list_with(|list| list.extensions.push(extension()))).fails(), partial, "{kind}");
+        let of_entry = soft.pck_list_with(|list| {
+            list.revoke(&[5]);
+            list.revoked[0].extensions.push(extension());
+        });
+        assert_eq!(with(of_entry).fails(), partial, "{kind}");
+    }
+    let unknown = soft.root_list_with(|list| {
+        list.revoke(&[5]);
+        list.revoked[0].extensions.push(tdx::Extension::new("1.2.3.4", der::integer(1)));
+        list.extensions.push(tdx::Extension::new("1.2.3.4", der::integer(1)));
+    });
+    with(unknown).passes();
     // Of the other authority, which has no part in this chain.
     with(processor().pck_list_with(|list| list.signature = SignatureState::Flipped)).passes();
 }
@@ -460,6 +612,6 @@ fn an_anchor_is_of_the_profile_of_intels_root() {
     assert_eq!(root(|root| root.set_basic_constraints(BasicConstraints::PathLength(2))), malformed("not of path length 1"));
     assert_eq!(root(|root| root.set_key_usage(&[5])), malformed("not for signing certificates and revocation lists"));
     assert_eq!(root(|root| root.signature = SignatureState::Flipped), Some(BadAnchor::IntelSignature));
-    assert!(matches!(Anchors::test_with_intel(Vec::new(), Vec::new()).err(), Some(BadAnchor::IntelMalformed { .. })));
+    assert_eq!(Anchors::test_with_intel(Vec::new(), Vec::new()).err(), malformed("not DER of its type"));
     assert_ne!(anchors().digest(), Anchors::vendor().digest());
 }

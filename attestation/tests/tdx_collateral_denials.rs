@@ -5,7 +5,8 @@ mod soft_tdx;
 use attestation::{HexBytes, Lapsed, SignedBody, TdxPieceKind, TdxRejection};
 use protocol::limits;
 use protocol::time::UnixTime;
-use soft_tdx::{Case, NOW, anchors};
+use soft_tdx::{Case, NOW, anchors, unused_bits};
+use testbed::der;
 use testbed::tdx::{self, BasicConstraints, IsvLevel, Role, Root, SignatureFlaw, SignatureState, SoftTdx, oid, pem};
 
 const TCB_INFO: &str = "tcb-info";
@@ -144,9 +145,17 @@ fn a_signers_chain_is_signer_and_root() {
     assert_eq!(Case::genuine().signer_chain(&[]).fails(), chain(what));
     assert_eq!(Case::genuine().signer_chain(std::slice::from_ref(&signer)).fails(), chain(what));
     assert_eq!(Case::genuine().signer_chain(&[signer.clone(), root.clone(), root.clone()]).fails(), chain(what));
-    let mut trailing = signer.clone();
-    trailing.push(0);
-    assert!(matches!(Case::genuine().signer_chain(&[trailing, root.clone()]).fails(), TdxRejection::SignerChain { .. }));
+    let trailing = |der: &[u8]| [der, &[0]].concat();
+    assert_eq!(Case::genuine().signer_chain(&[trailing(&signer), root.clone()]).fails(), chain("bytes behind its end"));
+    assert_eq!(Case::genuine().signer_chain(&[signer.clone(), trailing(&root)]).fails(), chain("bytes behind its end"));
+    let cut = signer[..signer.len() - 1].to_vec();
+    assert_eq!(Case::genuine().signer_chain(&[cut, root.clone()]).fails(), chain("not DER of its type"));
+    let mut unused = signer.clone();
+    unused_bits(&mut unused);
+    assert_eq!(Case::genuine().signer_chain(&[unused, root.clone()]).fails(), chain("a signature with unused bits"));
+    let other = Some(der::sequence(&[&der::oid("1.2.840.10045.4.3.3")]));
+    let case = Case::genuine().signer(|signer| signer.outer_algorithm = other);
+    assert_eq!(case.fails(), chain("two different signature algorithms"));
     let mut case = Case::genuine();
     case.collateral.tcb_infos[0].issuer_chain = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec();
     assert_eq!(case.fails(), chain("no PEM of certificates"));
@@ -185,7 +194,82 @@ fn a_signer_has_the_role_of_signing_collateral() {
     assert_eq!(case.fails(), profile("a certificate authority"));
     assert_eq!(Case::genuine().signer(|signer| signer.set_key_usage(&[5])).fails(), profile("another key usage"));
     assert_eq!(Case::genuine().signer(|signer| signer.duplicate(oid::KEY_USAGE)).fails(), profile("an extension twice"));
+    let case = Case::genuine().signer(|signer| signer.set_basic_constraints(BasicConstraints::Absent));
+    assert_eq!(case.fails(), profile("no basic constraints of its kind"));
+    let more = |extension: tdx::Extension| Case::genuine().signer(|signer| signer.extensions.push(extension));
+    let critical = more(tdx::Extension::critical("1.2.3.4", der::octet_string(&[1])));
+    assert_eq!(critical.fails(), profile("a critical extension of an unknown kind"));
+    more(tdx::Extension::new("1.2.3.4", der::octet_string(&[1]))).passes();
+    // secp384r1 in the place of prime256v1; a key with unused bits; none that is a key's.
+    let curve = |oid: &str| der::sequence(&[&der::oid("1.2.840.10045.2.1"), &der::oid(oid)]);
+    let p384 = der::sequence(&[&curve("1.3.132.0.34"), &der::bit_string(&[4; 97])]);
+    let point = [&[4], tdx::coordinates(&soft().key(Role::TcbSigner)).as_slice()].concat();
+    let spki = |bits: &[u8]| der::sequence(&[&curve("1.2.840.10045.3.1.7"), bits]);
+    let unused = spki(&der::element(3, &[&[1], point[..64].as_ref(), &[point[64] & 0xfe]].concat()));
+    for key in [p384, unused, spki(&der::octet_string(&point)), spki(&der::bit_string(&[4; 65])), der::octet_string(&point)] {
+        assert_eq!(Case::genuine().signer(|signer| signer.public_key = key).fails(), profile("its key is not of P-256"));
+    }
+    Case::genuine().signer(|signer| signer.public_key = spki(&der::bit_string(&point))).passes();
+    let ecdsa = |oid: &str| Some(der::sequence(&[&der::oid(oid)]));
+    let by = |oid| Case::genuine().signer(|signer| (signer.inner_algorithm, signer.outer_algorithm) = (ecdsa(oid), ecdsa(oid)));
+    assert_eq!(by("1.2.840.10045.4.3.3").fails(), profile("signed by another algorithm than ECDSA with SHA-256"));
+    by("1.2.840.10045.4.3.2").passes();
     Case::genuine().signer(|_| ()).passes();
+}
+
+/// With another chain of the QE identity's signer.
+fn identity_chain(certificates: &[Vec<u8>]) -> Case {
+    let mut case = Case::genuine();
+    case.collateral.qe_identities[0].issuer_chain = pem::chain(certificates).into_bytes();
+    case
+}
+
+#[test]
+fn the_signer_of_a_qe_identity_is_held_to_the_same() {
+    let (signer, root) = (soft().tcb_signer_der(), soft().root_der());
+    let with = |change: fn(&mut tdx::Certificate)| identity_chain(&[soft().tcb_signer_with(change), soft().root_der()]).fails();
+    let document = QE_IDENTITY;
+    let what = "expected two certificates";
+    assert_eq!(identity_chain(std::slice::from_ref(&signer)).fails(), TdxRejection::SignerChain { document, what });
+    let other = soft().under(Root::Other);
+    assert_eq!(identity_chain(&[signer.clone(), other.root_der()]).fails(), TdxRejection::SignerRoot { document });
+    let found = "Intel SGX TCB Signing 2".to_owned();
+    assert_eq!(with(|signer| signer.subject.common_name.push_str(" 2")), TdxRejection::SignerName { document, found });
+    let what = "another key usage";
+    assert_eq!(with(|signer| signer.set_key_usage(&[5])), TdxRejection::SignerProfile { document, what });
+    assert_eq!(with(|signer| signer.signature = SignatureState::Flipped), TdxRejection::SignerSignature { document });
+    let not_before = UnixTime::from_seconds(NOW.seconds() + 1);
+    let early = with(|signer| signer.valid.not_before = NOW.seconds() + 1);
+    assert_eq!(early, TdxRejection::SignerNotYetValid { document, not_before, at: NOW });
+    let not_after = UnixTime::from_seconds(NOW.seconds() - 1);
+    let late = with(|signer| signer.valid.not_after = NOW.seconds() - 1);
+    assert_eq!(late, TdxRejection::SignerExpired { document, not_after, at: NOW });
+    // A signer that the identity alone has is revoked for it alone.
+    let own = soft().tcb_signer_with(|signer| signer.serial = vec![0x77]);
+    let case = identity_chain(&[own, root.clone()]);
+    case.passes();
+    let revoked = case.crls(vec![soft().root_list_der(&[vec![0x77]]), soft().pck_list_der(&[])]);
+    assert_eq!(revoked.fails(), TdxRejection::SignerRevoked { document, serial: "77".to_owned() });
+    identity_chain(&[signer, root]).passes();
+}
+
+#[test]
+fn a_qe_identity_is_as_short_and_as_unambiguous() {
+    let (document, limit) = (QE_IDENTITY, limits::COLLATERAL_BODY);
+    let padded = |length: usize| {
+        let mut body = soft().qe_identity_body(|_| ());
+        body.resize(length, b' ');
+        Case::genuine().qe_identity(body)
+    };
+    assert_eq!(padded(limit + 1).fails(), TdxRejection::DocumentTooLong { document, limit, found: limit + 1 });
+    padded(limit).passes();
+    let text = |part: &str, by: &str| {
+        Case::genuine().qe_identity(soft().qe_identity_document(&soft().qe_identity()).replacing(part, by).bytes()).clone()
+    };
+    let twice = |key: &str| TdxRejection::DocumentDuplicateKey { document, key: key.to_owned() };
+    assert_eq!(text("\"isvprodid\":2", "\"isvprodid\":2,\"isvprodid\":2").fails(), twice("isvprodid"));
+    assert_eq!(text("\"isvsvn\":8", "\"isvsvn\":8,\"isvsvn\":0").fails(), twice("isvsvn"));
+    text("\"isvprodid\":2", "\"isvprodid\":2,\"more\":[{\"a\":1},{\"a\":2}]").passes();
 }
 
 #[test]

@@ -150,9 +150,14 @@ fn every_part_ends_with_its_last_field() {
     assert_eq!(case.fails(), TdxRejection::CertificationLength { place: "the QE report's certification data", left: 3 });
     let case = Case::genuine().quote(|quote| quote.behind_outer = vec![0]);
     assert_eq!(case.fails(), TdxRejection::CertificationLength { place: "the signature data", left: 1 });
-    let case = Case::genuine().quote(|quote| quote.qe_auth_size = Some(64));
-    assert!(matches!(case.fails(), TdxRejection::CertificationType { .. } | TdxRejection::QuoteTruncated { .. }));
-    Case::genuine().quote(|quote| quote.qe_auth_size = Some(32)).passes();
+    // The QE authentication data ends by its length alone: what stands behind that is read as the type of what follows.
+    let place = "the QE report's certification data";
+    let sized = |size| Case::genuine().quote(|quote| quote.qe_auth_size = Some(size));
+    // From within the PEM, which begins with five hyphens; and the last bytes of the data.
+    let (longer, shorter) = (u16::from_le_bytes(*b"--"), u16::from_le_bytes([30, 31]));
+    assert_eq!(sized(40).fails(), TdxRejection::CertificationType { place, expected: 5, found: longer });
+    assert_eq!(sized(30).fails(), TdxRejection::CertificationType { place, expected: 5, found: shorter });
+    sized(32).passes();
 }
 
 #[test]

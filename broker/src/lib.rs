@@ -21,9 +21,11 @@
 //! | [`server`] | HTTP |
 //! | [`collateral`], [`feed`] | the vendors' collateral: what is there, and how more comes |
 //! | [`guests`], [`chains`], [`rejections`], [`metrics`] | what it keeps in memory |
+//! | [`alarms`] | what somebody should look at |
 //! | [`config`], [`init`], [`serve`], [`args`] | what operators write and type |
 //! | [`clock`] | the one reader of the clock |
 
+pub mod alarms;
 pub mod args;
 pub mod chains;
 pub mod clock;

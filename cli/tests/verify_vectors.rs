@@ -125,9 +125,18 @@ fn every_forged_certificate_is_rejected() {
         if !is_certificate {
             continue;
         }
-        let report = if row.files.contains("genoa") { "snp/genoa-v3-yaxi.report.bin" } else { "snp/milan-v2-sevcrate.report.bin" };
-        let ran = judge(&evidence.join(report), &evidence.join(&row.files), &["--json"]);
-        assert_eq!(ran.exit, Exit::Failed, "{}: {ran:?}", row.files);
+        // Each beside the report of the very chip that it speaks of, whose own certificate is genuine.
+        let (report, at, code) = match row.files.as_str() {
+            "snp/neg-genoa-v3-yaxi.vcek-product-turin.der" => ("genoa-v3-yaxi", "2025-08-01T00:00:00Z", "snp-leaf-product-mismatch"),
+            "snp/neg-milan-vcek-invalid-legacy.der" => ("milan-v3-dstack", "2026-07-01T00:00:00Z", "snp-leaf-extension-value"),
+            "snp/neg-milan-vcek-invalid-new.der" => ("milan-v3-dstack", "2026-07-01T00:00:00Z", "snp-chain-signature"),
+            other => panic!("no test knows the row {other:?}"),
+        };
+        let path = |file: &str| evidence.join("snp").join(file);
+        let judge = |certificate: &Path| judge(&path(&format!("{report}.report.bin")), certificate, &["--json", "--at", at]);
+        let ran = judge(&evidence.join(&row.files));
+        assert_eq!((ran.exit, ran.json()["reason"].clone()), (Exit::Failed, serde_json::json!([code])), "{}: {}", row.files, ran.err);
+        judge(&path(&format!("{report}.vcek.der"))).done();
         assert!(row.verdict.starts_with("REJECT"));
         judged += 1;
     }

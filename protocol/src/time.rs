@@ -89,4 +89,30 @@ mod tests {
         assert_eq!(UnixTime::parse("yesterday"), Err(BadTime));
         assert_eq!(UnixTime::from_seconds(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
+
+    #[test]
+    fn a_fraction_of_a_second_is_cut_off_and_never_rounded_up() {
+        let whole = UnixTime::parse("2026-11-23T18:00:00Z").unwrap();
+        for fraction in ["0", "5", "999", "999999", "999999999"] {
+            assert_eq!(UnixTime::parse(&format!("2026-11-23T18:00:00.{fraction}Z")), Ok(whole), "{fraction}");
+        }
+        for bad in ["2026-11-23T18:00:00.Z", "2026-11-23T18:00:00,5Z", "2026-11-23T18:00:00.5", "2026-11-23T18:00Z"] {
+            assert_eq!(UnixTime::parse(bad), Err(BadTime), "{bad}");
+        }
+        assert_eq!(UnixTime::parse("1969-12-31T23:59:59.999999999Z"), Err(BadTime));
+        assert_eq!(UnixTime::parse("1970-01-01T00:00:00.5Z"), Ok(UnixTime::from_seconds(0)));
+    }
+
+    #[test]
+    fn february_has_29_days_in_a_leap_year_alone() {
+        let day = |date: &str| UnixTime::parse(&format!("{date}T00:00:00Z")).map(UnixTime::seconds);
+        assert_eq!((day("2024-02-29"), day("2024-03-01")), (Ok(1_709_164_800), Ok(1_709_251_200)));
+        assert_eq!((day("2023-02-28"), day("2023-03-01")), (Ok(1_677_542_400), Ok(1_677_628_800)));
+        // Every fourth year, but not every hundredth, but every four hundredth.
+        assert_eq!(day("2000-02-29"), Ok(951_782_400));
+        assert_eq!(day("2100-03-01").unwrap() - day("2100-02-28").unwrap(), 86_400);
+        for none in ["2023-02-29", "2100-02-29", "2024-02-30", "2024-04-31", "2024-13-01", "2024-00-01", "2024-01-00"] {
+            assert_eq!(day(none), Err(BadTime), "{none}");
+        }
+    }
 }

@@ -111,6 +111,7 @@ fn what_was_booted_is_denied_event_by_event() {
 fn a_hosts_own_word_at_launch_is_denied() {
     let world = world();
     assert_denied(&world, changed(|machine| machine.mrconfigid[0] = 1), &["tdx-mrconfigid"]);
+    assert_permitted(&world, TdMachine::default());
 }
 
 #[test]

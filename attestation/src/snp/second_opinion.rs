@@ -1,6 +1,8 @@
 //! A second opinion on the report: the `sev` crate's parser, which shares no code with ours, must read the same in every field
 //! that a policy can read. It is given only what our parser accepted, and none of its verification is used.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use sev::Generation;
 use sev::firmware::guest::{AttestationReport, Version};
 use sev::firmware::host::TcbVersion;
@@ -18,11 +20,19 @@ pub(super) fn ask(report: &Report<'_>, claims: &SnpClaims) -> Result<SecondOpini
     if report.version == 2 && report.chip_id_is_masked() {
         return Ok(SecondOpinion::Unavailable { why: MASKED_VERSION_2 });
     }
-    let second = AttestationReport::from_bytes(report.bytes).map_err(|error| Rejection::SecondOpinionRefused { why: error.to_string() })?;
-    match difference(claims, &second) {
-        Some(field) => Err(Rejection::SecondOpinion { field }),
-        None => Ok(SecondOpinion::Agreed),
-    }
+    contained(|| {
+        let refused = |why: String| Rejection::SecondOpinionRefused { why };
+        let second = AttestationReport::from_bytes(report.bytes).map_err(|error| refused(error.to_string()))?;
+        match difference(claims, &second) {
+            Some(field) => Err(Rejection::SecondOpinion { field }),
+            None => Ok(SecondOpinion::Agreed),
+        }
+    })
+}
+
+/// Runs somebody else's code on the attester's bytes: a panic in it is a rejection. Nothing that it touches is used after one.
+fn contained<T>(work: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Rejection::SecondOpinionPanicked {}))
 }
 
 /// The first field that differs.
@@ -190,10 +200,18 @@ mod tests {
         let platform = SoftPlatform::new(Line::Milan);
         let unknown = platform.report().with(|report| report.cpuid = Some(Cpuid { family: 0x17, model: 1, stepping: 0 })).bytes();
         let refused = ask(&Report::parse(&unknown).unwrap(), &claims);
-        assert!(matches!(refused, Err(Rejection::SecondOpinionRefused { .. })), "{refused:?}");
+        assert_eq!(refused, Err(Rejection::SecondOpinionRefused { why: Generation::identify_cpu(0x17, 1).err().unwrap().to_string() }));
         let masked = platform.report_of_version(2).with(|report| report.chip_id = [0; 64]).bytes();
         let unavailable = ask(&Report::parse(&masked).unwrap(), &claims);
         assert_eq!(unavailable, Ok(SecondOpinion::Unavailable { why: MASKED_VERSION_2 }));
+    }
+
+    #[test]
+    fn a_panic_in_the_other_parser_is_a_rejection_of_its_own() {
+        assert_eq!(contained(|| -> Result<(), _> { panic!("anything") }), Err(Rejection::SecondOpinionPanicked {}));
+        let refused = || Rejection::SecondOpinionRefused { why: "anything".to_owned() };
+        assert_eq!(contained(|| -> Result<(), _> { Err(refused()) }), Err(refused()));
+        assert_eq!(contained(|| Ok(7)), Ok(7));
     }
 
     #[test]

@@ -194,7 +194,12 @@ fn every_other_row_gets_its_expected_verdict() {
             }
             "snp/neg-milan-vcek-invalid-new.der" | "snp/neg-milan-vcek-invalid-legacy.der" => {
                 let rejected = with_leaf(&folder, "snp/milan-v3-dstack", name, "2026-07-01T00:00:00Z").unwrap_err();
-                assert!((4..=5).contains(&rejected.rejection.step()), "{name}: {rejected}");
+                // The one is signed by somebody else; the other has its HWID in an OCTET STRING besides.
+                let expected = match name.contains("legacy") {
+                    false => Rejection::ChainSignature { line: ProductLine::Milan },
+                    true => Rejection::LeafExtensionValue { name: "hwID" },
+                };
+                assert_eq!(rejected.rejection, expected, "{name}");
             }
             "snp/vcek-turin-sevcrate.der" => leaf_without_report(&folder, name),
             "snp/milan-v2-gosevguest-DEBUG.vcek-kds2026.der" => {

@@ -13,7 +13,7 @@ pub(crate) struct IntelRoot {
     /// Contents of its `Name`.
     pub(crate) subject: Vec<u8>,
     /// Contents of its serial number's INTEGER.
-    pub(super) serial: Vec<u8>,
+    pub(crate) serial: Vec<u8>,
     /// Its `SubjectPublicKeyInfo`.
     pub(crate) spki: Vec<u8>,
     pub(super) key: IssuerKey,

@@ -1,11 +1,18 @@
 //! Revocation lists (RFC 5280, section 5): read, and what a set of verified ones says at a time.
 
+use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Reader as _, SliceReader, Tag};
 use protocol::limits;
 use protocol::time::UnixTime;
 
 use super::{Malformed, Signed, contents, context, end, extensions, time};
 use crate::claims::Revocation;
+
+/// What says that a list is none of everything that its issuer revoked: of a base, of a part, of others' certificates (RFC 5280, sections
+/// 5.2.4, 5.2.5, 5.3.3). Each must be critical; one that is not is no less so, and to pass over it could be to miss what is revoked.
+const DELTA_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
+const DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
+const CERTIFICATE_ISSUER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.29");
 
 /// A well-formed list, not yet believed.
 pub(crate) struct RevocationList<'a> {
@@ -20,7 +27,7 @@ pub(crate) struct RevocationList<'a> {
 
 impl<'a> RevocationList<'a> {
     /// Reads exactly one complete version 2 list. No extension that the vendors' lists have is critical; a critical one would change
-    /// what the list means (a delta, a part, another issuer's certificates), and is refused.
+    /// what the list means, and is refused; so is, critical or not, one that makes it a delta, a part, or of another issuer's certificates.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         if bytes.len() > limits::REVOCATION_LIST {
             return Err(Malformed("longer than any list"));
@@ -44,7 +51,7 @@ impl<'a> RevocationList<'a> {
             _ => Vec::new(),
         };
         if !body.is_finished() {
-            no_critical(contents(&mut body, context(0))?)?;
+            whole(contents(&mut body, context(0))?)?;
         }
         end(body)?;
         Ok(Self { signed, issuer, this_update, next_update, revoked })
@@ -68,18 +75,24 @@ fn entries(bytes: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
         revoked.push(contents(&mut entry, Tag::Integer)?);
         time(&mut entry)?;
         if !entry.is_finished() {
-            no_critical(entry.tlv_bytes()?)?;
+            whole(entry.tlv_bytes()?)?;
         }
         end(entry)?;
     }
     Ok(revoked)
 }
 
-fn no_critical(bytes: &[u8]) -> Result<(), Malformed> {
-    match extensions(bytes)?.iter().any(|extension| extension.critical) {
-        true => Err(Malformed("a critical extension")),
-        false => Ok(()),
+/// That no extension of a list or an entry changes what the list means.
+fn whole(bytes: &[u8]) -> Result<(), Malformed> {
+    for extension in extensions(bytes)? {
+        if extension.critical {
+            return Err(Malformed("a critical extension"));
+        }
+        if [DELTA_INDICATOR, DISTRIBUTION_POINT, CERTIFICATE_ISSUER].contains(&extension.id) {
+            return Err(Malformed("a delta, a part, or of another issuer's certificates"));
+        }
     }
+    Ok(())
 }
 
 /// From when to when a verified list is in force.

@@ -202,7 +202,11 @@ fn rejected(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection) -
         Rejection::NoRandomness(_) => 503,
         _ => 403,
     };
-    broker.reject(Some(request), rejection.code(), &rejection.to_string(), rejection.hint(), status)
+    let refusal = broker.reject(Some(request), rejection.code(), &rejection.to_string(), rejection.hint(), status);
+    if let Rejection::Evidence(rejection) = rejection {
+        broker.alarms.consider(rejection, refusal.number());
+    }
+    refusal
 }
 
 fn not_recorded(broker: &Broker, request: &ReceivedRequest, error: &RecordError) -> Refusal {

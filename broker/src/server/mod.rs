@@ -36,6 +36,7 @@ use protocol::messages::InstallationAnswer;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::alarms::Alarms;
 use crate::chains::Chains;
 use crate::collateral::CollateralHouse;
 use crate::config::Limits;
@@ -81,6 +82,8 @@ pub struct Broker {
     pub store: Arc<dyn Store>,
     /// Requests that proved nothing.
     pub rejections: Rejections,
+    /// What somebody should look at.
+    pub alarms: Alarms,
     /// Platforms seen lately.
     pub sightings: Sightings,
     /// The issuer of identities, where this broker gives any.
@@ -148,6 +151,7 @@ impl Broker {
             ledger,
             store,
             rejections,
+            alarms: Alarms::default(),
             sightings,
             issuer,
             metrics,

@@ -41,6 +41,11 @@ impl Refusal {
         self
     }
 
+    /// What the operator can look it up by.
+    pub fn number(&self) -> Option<&DecisionId> {
+        self.problem.decision.as_ref()
+    }
+
     /// With when to come back: whole seconds, at least one.
     pub const fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);

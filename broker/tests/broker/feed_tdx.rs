@@ -222,7 +222,7 @@ async fn an_intel_installation_is_ready_once_a_quote_could_be_verified() {
     assert!(house.unable(end.plus(Duration::from_secs(1))).is_some());
 }
 
-fn carry(folder: &Path, platform: &SoftTdx) {
+pub fn carry(folder: &Path, platform: &SoftTdx) {
     let collateral = platform.collateral();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
     write("tcb.json", &collateral.tcb_info);

@@ -12,4 +12,5 @@ mod identity;
 mod init;
 mod ledger;
 mod opening;
+mod second_opinion;
 mod store;

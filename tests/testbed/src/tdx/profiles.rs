@@ -76,6 +76,10 @@ impl SoftTdx {
             sgx_type: 1,
             platform: (self.authority == PckAuthority::Platform).then_some(platform),
             more: Vec::new(),
+            more_in_tcb: Vec::new(),
+            more_in_configuration: Vec::new(),
+            without: Vec::new(),
+            instead: Vec::new(),
         }
     }
 

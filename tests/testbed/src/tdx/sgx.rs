@@ -37,6 +37,14 @@ pub struct SgxExtension {
     pub platform: Option<PlatformPart>,
     /// More elements behind, each a whole `SEQUENCE`: duplicates and unknown ones.
     pub more: Vec<Vec<u8>>,
+    /// More elements at the end of .2, the TCB.
+    pub more_in_tcb: Vec<Vec<u8>>,
+    /// More elements at the end of .7, the configuration.
+    pub more_in_configuration: Vec<Vec<u8>>,
+    /// Elements that are left out, by suffix: `7`, `2.17`.
+    pub without: Vec<&'static str>,
+    /// Other encoded values of elements, by suffix.
+    pub instead: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl SgxExtension {
@@ -44,20 +52,21 @@ impl SgxExtension {
     #[must_use]
     pub fn der(&self) -> Vec<u8> {
         let mut parts = vec![
-            Self::element("1", &der::octet_string(&self.ppid)),
-            Self::element("2", &der::element(0x30, &self.tcb())),
-            Self::element("3", &der::octet_string(&self.pce_id)),
-            Self::element("4", &der::octet_string(&self.fmspc)),
-            Self::element("5", &der::element(0x0a, &[self.sgx_type])),
+            self.part("1", &der::octet_string(&self.ppid)),
+            self.part("2", &der::element(0x30, &self.tcb())),
+            self.part("3", &der::octet_string(&self.pce_id)),
+            self.part("4", &der::octet_string(&self.fmspc)),
+            self.part("5", &der::element(0x0a, &[self.sgx_type])),
         ];
         if let Some(platform) = self.platform {
             let configuration = [
-                Self::element("7.1", &boolean(platform.dynamic_platform)),
-                Self::element("7.2", &boolean(platform.cached_keys)),
-                Self::element("7.3", &boolean(platform.smt_enabled)),
+                self.part("7.1", &boolean(platform.dynamic_platform)),
+                self.part("7.2", &boolean(platform.cached_keys)),
+                self.part("7.3", &boolean(platform.smt_enabled)),
+                self.more_in_configuration.concat(),
             ];
-            parts.push(Self::element("6", &der::octet_string(&platform.instance)));
-            parts.push(Self::element("7", &der::element(0x30, &configuration.concat())));
+            parts.push(self.part("6", &der::octet_string(&platform.instance)));
+            parts.push(self.part("7", &der::element(0x30, &configuration.concat())));
         }
         parts.extend(self.more.iter().cloned());
         der::element(0x30, &parts.concat())
@@ -65,10 +74,20 @@ impl SgxExtension {
 
     fn tcb(&self) -> Vec<u8> {
         let mut parts: Vec<u8> =
-            self.components.iter().zip(1..).flat_map(|(svn, number)| Self::element(&format!("2.{number}"), &der::integer(*svn))).collect();
-        parts.extend(Self::element("2.17", &der::integer(self.pce_svn)));
-        parts.extend(Self::element("2.18", &der::octet_string(&self.cpu_svn)));
+            self.components.iter().zip(1..).flat_map(|(svn, number)| self.part(&format!("2.{number}"), &der::integer(*svn))).collect();
+        parts.extend(self.part("2.17", &der::integer(self.pce_svn)));
+        parts.extend(self.part("2.18", &der::octet_string(&self.cpu_svn)));
+        parts.extend(self.more_in_tcb.concat());
         parts
+    }
+
+    /// The element of this suffix: of this value, unless another is named or it is left out.
+    fn part(&self, suffix: &str, value: &[u8]) -> Vec<u8> {
+        if self.without.contains(&suffix) {
+            return Vec::new();
+        }
+        let other = self.instead.iter().find(|(named, _)| *named == suffix);
+        Self::element(suffix, other.map_or(value, |(_, other)| other))
     }
 
     /// `SEQUENCE` of the identifier 1.2.840.113741.1.13.1.`suffix` and an encoded value.
