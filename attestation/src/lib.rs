@@ -81,7 +81,8 @@ pub use collateral::{Collateral, Lapsed, PreparedCollateral, SignedBody, TdxColl
 pub use event_log::EventLogError;
 pub use evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence, TdxEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
-pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl};
+pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl, judge_amd_leaf, judge_amd_revocation};
+pub use tdx::pieces::{judge_intel_certificate, judge_intel_crl};
 pub use tdx::rejection::TdxRejection;
 pub use tdx::standing::{TdxStanding, TdxTcb};
 

@@ -112,7 +112,8 @@ pub(crate) fn read(path: &Path, installation: &PublicKey, name: Name, version: V
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis calendar put amd.json --name amd --version 2 --authority-key authority.key --root root.pub \\
+    portcullis calendar put amd.json --name amd --version 2 --authority-key authority.key \\
+        --root root.pub \\
         --broker https://broker.example.com --token-file token")]
 pub(crate) struct Put {
     /// The baselines (JSON)
@@ -136,8 +137,10 @@ impl Put {
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-    portcullis calendar get amd --authority authority.pub --broker https://broker.example.com --token-file token
-    portcullis calendar get amd --baselines --broker https://broker.example.com --token-file token > amd.json")]
+    portcullis calendar get amd --authority authority.pub --broker https://broker.example.com \\
+        --token-file token
+    portcullis calendar get amd --baselines --broker https://broker.example.com \\
+        --token-file token > amd.json")]
 pub(crate) struct Get {
     /// Print the baselines alone
     #[arg(long, conflicts_with = "json")]

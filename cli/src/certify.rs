@@ -23,7 +23,8 @@ use crate::keys::{self, KeyError, KeyKind, UnlockArguments};
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis certify --root-key root.key --requests requests.json --out certificates.json --days 90")]
+    portcullis certify --root-key root.key --requests requests.json --out certificates.json \\
+        --days 90")]
 pub(crate) struct Certify {
     /// The installation root's secret key
     #[arg(long, value_name = "FILE")]

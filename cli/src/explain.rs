@@ -18,7 +18,8 @@ use crate::records::Form;
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis explain 6f1c0e3a9d5b4c27a8e0f1d2c3b4a596 --broker https://broker.example.com --token-file token")]
+    portcullis explain 6f1c0e3a9d5b4c27a8e0f1d2c3b4a596 --broker https://broker.example.com \\
+        --token-file token")]
 pub(crate) struct Explain {
     /// The decision's id, 32 hex digits
     #[arg(value_name = "DECISION-ID")]

@@ -62,15 +62,15 @@ impl From<FileError> for Failure {
     }
 }
 
-/// Whether a path stands for standard input: `-`.
-pub(crate) fn is_standard_input(path: &Path) -> bool {
+/// Whether a path stands for standard input, or output: `-`.
+pub(crate) fn is_standard_stream(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
 /// Reads a file of at most `limit` bytes; `-` is standard input. The buffer is erased when it goes, so secrets may stand in it.
 pub(crate) fn read(path: &Path, what: &'static str, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let failed = |error| FileError::Read { path: path.to_owned(), error };
-    if is_standard_input(path) {
+    if is_standard_stream(path) {
         read_from(io::stdin().lock(), path, what, limit)
     } else {
         read_from(File::open(path).map_err(failed)?, path, what, limit)
@@ -114,16 +114,21 @@ pub(crate) enum Access {
     Public,
 }
 
+impl Access {
+    /// The mode that a new file is asked for with; the umask takes from it.
+    fn permissions(self) -> fs::Permissions {
+        fs::Permissions::from_mode(match self {
+            Self::Owner => 0o600,
+            Self::Public => 0o666,
+        })
+    }
+}
+
 /// Writes a new file, whole or not at all, and never over an existing one.
 pub(crate) fn write_new(path: &Path, access: Access, bytes: &[u8]) -> Result<(), FileError> {
     expect_absent(path)?;
     let failed = |error| FileError::Write { path: path.to_owned(), error };
-    let mut file = tempfile::Builder::new().prefix(".portcullis-").tempfile_in(folder_of(path)).map_err(failed)?;
-    let mode = match access {
-        Access::Owner => 0o600,
-        Access::Public => 0o644,
-    };
-    file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+    let mut file = beside(path, access).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
@@ -132,11 +137,15 @@ pub(crate) fn write_new(path: &Path, access: Access, bytes: &[u8]) -> Result<(),
     }
 }
 
+/// A file of no name yet in the folder of `path`.
+fn beside(path: &Path, access: Access) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(".portcullis-").permissions(access.permissions()).tempfile_in(folder_of(path))
+}
+
 /// Writes a file, whole or not at all, over an older one if there is one.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |error| FileError::Write { path: path.to_owned(), error };
-    let mut file = tempfile::Builder::new().prefix(".portcullis-").tempfile_in(folder_of(path)).map_err(failed)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    let mut file = beside(path, Access::Public).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     file.persist(path).map(|_| ()).map_err(|refused| failed(refused.error))
 }
@@ -186,5 +195,12 @@ mod tests {
         replace(&path, b"three").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What everybody may read is what the umask lets: as of a file that anything else makes.
+        let (public, other) = (folder.path().join("public"), folder.path().join("other"));
+        write_new(&public, Access::Public, b"four").unwrap();
+        File::create(&other).unwrap();
+        for path in [&public, &path] {
+            assert_eq!(path.metadata().unwrap().permissions().mode(), other.metadata().unwrap().permissions().mode());
+        }
     }
 }

@@ -203,6 +203,9 @@ impl From<KeyError> for Failure {
             KeyError::Refused { error: KeyFileError::Kind { .. }, .. } => {
                 Self::usage(error).hint("each kind of key has its own file; `portcullis keygen --help` lists them")
             }
+            KeyError::Refused { error: KeyFileError::Form(_), .. } => {
+                Self::usage(error).hint("the secret key is in the file that ends in .key; the one in .pub is its public half")
+            }
             KeyError::Refused { .. } | KeyError::OtherPublic { .. } | KeyError::Seed(_) => Self::failed(error),
         }
     }

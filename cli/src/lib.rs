@@ -188,6 +188,9 @@ mod tests {
                 } else {
                     let help = sub.get_after_long_help().map(ToString::to_string).unwrap_or_default();
                     assert!(help.contains("Example"), "{} has no example", sub.get_name());
+                    // A longer line is broken when it is shown, without the backslash that lets a shell read on.
+                    let long = help.lines().find(|line| line.starts_with("    ") && line.chars().count() > 100);
+                    assert_eq!(long, None, "{} has a line that is broken", sub.get_name());
                 }
             }
         }

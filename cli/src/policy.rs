@@ -86,7 +86,8 @@ fn read(path: &Path) -> Result<(Zeroizing<String>, Policy), Failure> {
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis policy put inference.toml --name inference --version 2 --authority-key authority.key --root root.pub \\
+    portcullis policy put inference.toml --name inference --version 2 \\
+        --authority-key authority.key --root root.pub \\
         --broker https://broker.example.com --token-file token")]
 pub(crate) struct Put {
     /// The policy (TOML)
@@ -114,8 +115,10 @@ impl Put {
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-    portcullis policy get inference --authority authority.pub --broker https://broker.example.com --token-file token
-    portcullis policy get inference --toml --broker https://broker.example.com --token-file token > inference.toml")]
+    portcullis policy get inference --authority authority.pub --broker https://broker.example.com \\
+        --token-file token
+    portcullis policy get inference --toml --broker https://broker.example.com \\
+        --token-file token > inference.toml")]
 pub(crate) struct Get {
     /// Print the text alone
     #[arg(long, conflicts_with = "json")]

@@ -18,7 +18,8 @@ use crate::files;
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis publish llama-3-8b.sealed.record.json --broker https://broker.example.com --token-file token")]
+    portcullis publish llama-3-8b.sealed.record.json --broker https://broker.example.com \\
+        --token-file token")]
 pub(crate) struct Publish {
     /// The record file, as `seal` or `credential seal` wrote it
     record: PathBuf,

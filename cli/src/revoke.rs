@@ -24,7 +24,8 @@ use crate::keys::{self, KeyError, KeyKind, UnlockArguments};
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis revoke llama-3-8b@1 --reason 'weights withdrawn' --authority-key authority.key --root root.pub \\
+    portcullis revoke llama-3-8b@1 --reason 'weights withdrawn' --authority-key authority.key \\
+        --root root.pub \\
         --broker https://broker.example.com --token-file token")]
 pub(crate) struct Revoke {
     /// NAME or NAME@VERSION

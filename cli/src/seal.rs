@@ -38,10 +38,12 @@ Examples:
     portcullis seal ./Llama-3-8B --model llama-3-8b --version 1 --out ./llama-3-8b.sealed \\
         --publisher-key publisher.key --policy inference --authority authority.pub \\
         --installation https://broker.example.com --root root.pub --recovery recovery.pub
-    portcullis publish llama-3-8b.sealed.record.json --broker https://broker.example.com --token-file token
+    portcullis publish llama-3-8b.sealed.record.json --broker https://broker.example.com \\
+        --token-file token
 
-    # From the cache that `hf download` fills, and only what its maker signed (OpenSSF Model Signing, with a key):
-    portcullis seal hf:meta-llama/Llama-3-8B --require-signed-by meta.pem --model llama-3-8b --version 2 --out ./v2.sealed \\
+    # From the cache that `hf download` fills, and only what its maker signed (OpenSSF, with a key):
+    portcullis seal hf:meta-llama/Llama-3-8B --require-signed-by meta.pem --model llama-3-8b \\
+        --version 2 --out ./v2.sealed \\
         --publisher-key publisher.key --policy inference --authority authority.pub \\
         --installation https://broker.example.com --root root.pub")]
 pub(crate) struct Seal {

@@ -53,11 +53,14 @@ Exit codes:
 
 Examples:
   A JWT-SVID under the bundle of its trust domain:
-    portcullis token verify svid.jwt --keys bundle.json --trust-domain acme.example --audience tools.acme.example
+    portcullis token verify svid.jwt --keys bundle.json --trust-domain acme.example \\
+        --audience tools.acme.example
   A token for a cloud, under the keys that its issuer publishes:
-    portcullis token verify - --keys https://id.acme.example/identity/jwks --issuer https://id.acme.example --audience sts.amazonaws.com
+    portcullis token verify - --keys https://id.acme.example/identity/jwks \\
+        --issuer https://id.acme.example --audience sts.amazonaws.com
   An attestation result, with a part that must be there:
-    portcullis token verify result.jwt --keys results.json --audience verifier.acme.example --expect result --require cpu0")]
+    portcullis token verify result.jwt --keys results.json --audience verifier.acme.example \\
+        --expect result --require cpu0")]
 pub(crate) struct Verify {
     /// The token; `-` is standard input
     file: PathBuf,

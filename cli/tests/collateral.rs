@@ -16,7 +16,8 @@ use serde_json::json;
 use server::{Answer, Server, TOKEN};
 use tempfile::TempDir;
 use terminal::{Ran, evidence, portcullis};
-use testbed::snp::{Line, SoftPlatform};
+use testbed::snp::{Authority, Line, SoftPlatform};
+use testbed::tdx::{PckAuthority, Role, Root, SoftTdx};
 
 /// A folder with an authority's key, AMD files of a soft platform, and a broker that answers what it is told to.
 struct Desk {
@@ -156,6 +157,271 @@ fn what_is_no_collateral_is_wrong_use() {
         assert!(ran.err.starts_with(&error), "{}", ran.err);
     }
     assert_eq!(desk.run("collateral show").exit, Exit::Usage);
+}
+
+/// Intel's collateral of a soft machine, as folders of its service's bodies.
+fn intel(desk: &Desk) -> SoftTdx {
+    let platform = SoftTdx::new().dated(UnixTime::parse(AT).unwrap().seconds());
+    let collateral = platform.collateral();
+    std::fs::create_dir(desk.path("intel")).unwrap();
+    desk.write("intel/tcb_info.json", &collateral.tcb_info);
+    desk.write("intel/qe_identity.json", &collateral.qe_identity);
+    desk.write("intel/tcb_signing_chain.pem", &collateral.issuer_chain);
+    desk.write("intel/rootcacrl", hex(&collateral.root_list));
+    desk.write("intel/pckcrl", hex(&collateral.pck_list));
+    desk.write("intel/pck_crl_issuer_chain.pem", &collateral.pck_list_issuer_chain);
+    desk.write("intel.pem", pem("CERTIFICATE", &platform.root_der()));
+    platform
+}
+
+/// In capitals, as caching services write them.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// Kind and problem of each piece.
+fn judged(ran: &Ran) -> Vec<(String, Option<String>)> {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let piece = |piece: &serde_json::Value| (text(&piece["kind"]).unwrap(), text(&piece["problem"]["code"]));
+    ran.json()["pieces"].as_array().unwrap().iter().map(piece).collect()
+}
+
+#[test]
+fn a_list_that_nobody_verified_is_not_judged_and_is_neither_good_nor_bad() {
+    let desk = Desk::new();
+    let platform = intel(&desk);
+    let verify = |more: &str| desk.run(&format!("collateral verify ./intel --at {AT} --json --anchors {more}"));
+    let all = verify("./intel.pem").done();
+    assert_eq!(judged(&all).iter().filter(|(kind, problem)| kind == "tdx-crl" && problem.is_none()).count(), 2, "{}", all.out);
+    assert!(!all.err.contains("not judged"), "{}", all.err);
+    std::fs::remove_file(desk.path("intel/pck_crl_issuer_chain.pem")).unwrap();
+    let without = verify("./intel.pem").done();
+    assert!(judged(&without).contains(&("tdx-crl".to_owned(), Some("not-judged".to_owned()))), "{}", without.out);
+    assert!(without.out.contains("no authority of its name is at hand"), "{}", without.out);
+    assert!(without.err.ends_with("1 of 4 pieces are not judged: nothing here says whether they are genuine\n"), "{}", without.err);
+    let late = desk.run("collateral verify ./intel --anchors ./intel.pem --at 2999-01-01 --json");
+    assert!(judged(&late).iter().all(|(_, problem)| problem.is_some() && problem.as_deref() != Some("not-judged")), "{}", late.out);
+    // The authority's certificate alone is as good as its chain, unless a list beside it revokes it.
+    desk.write("intel/authority.der", platform.pck_authority_der());
+    let known = verify("./intel.pem").done();
+    assert!(judged(&known).iter().all(|(_, problem)| problem.is_none()), "{}", known.out);
+    let serial = platform.serial(Role::PckAuthority(PckAuthority::Platform));
+    desk.write("intel/rootcacrl", platform.root_list_der(&[serial]));
+    let revoked = verify("./intel.pem");
+    assert_eq!(revoked.exit, Exit::Failed);
+    let problem = Some("tdx-authority-revoked".to_owned());
+    let bad: Vec<_> = judged(&revoked).into_iter().filter(|(_, found)| *found == problem).map(|(kind, _)| kind).collect();
+    assert_eq!(bad, ["tdx-certificate", "tdx-crl"], "{}", revoked.out);
+    // Roots that have none of Intel's judge nothing of Intel's.
+    let other = verify("./anchors.pem");
+    assert_eq!(other.exit, Exit::Failed);
+    assert!(judged(&other).iter().all(|(_, problem)| problem.as_deref() == Some("tdx-not-anchored")), "{}", other.out);
+}
+
+#[test]
+fn an_authority_that_the_list_beside_it_revokes_is_bad_and_so_is_what_it_signed() {
+    let desk = Desk::new();
+    let verify = || desk.run(&format!("collateral verify ./amd --anchors ./anchors.pem --at {AT} --json"));
+    let serial = desk.platform.serial(Authority::Ask);
+    desk.write("amd/crl", desk.platform.crl_der(&[serial + 1]));
+    verify().done();
+    desk.write("amd/crl", desk.platform.crl_der(&[serial]));
+    let ran = verify();
+    let revoked = || Some("snp-authority-revoked".to_owned());
+    let expected = [("snp-certificate".to_owned(), revoked()), ("snp-crl".to_owned(), None), ("snp-certificate".to_owned(), revoked())];
+    assert_eq!((ran.exit, judged(&ran)), (Exit::Failed, expected.to_vec()), "{}", ran.out);
+    // A list that somebody else made names nobody.
+    let mut forged = desk.platform.crl_der(&[serial]);
+    *forged.last_mut().unwrap() ^= 1;
+    desk.write("amd/crl", forged);
+    assert_eq!(judged(&verify())[0].1, None);
+}
+
+#[test]
+fn a_providers_certificate_is_judged_under_its_root() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("vlek")).unwrap();
+    desk.write("vlek/vlek.der", desk.platform.vlek_der());
+    desk.write("vlek/asvk.der", desk.platform.asvk_der());
+    let verify = || desk.run(&format!("collateral verify ./vlek --anchors ./anchors.pem --at {AT} --json"));
+    assert!(judged(&verify().done()).iter().all(|(_, problem)| problem.is_none()));
+    let mut flipped = desk.platform.vlek_der();
+    *flipped.last_mut().unwrap() ^= 1;
+    desk.write("vlek/vlek.der", flipped);
+    assert_eq!(verify().exit, Exit::Failed);
+}
+
+#[test]
+fn a_really_revoked_authority_is_bad_beside_amds_list() {
+    let Some(evidence) = evidence() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, name: &str| std::fs::copy(from, folder.path().join(name)).unwrap();
+    copy(&evidence.join("snp/ca/genoa-ask-20001-REVOKED.der"), "ask.der");
+    let verify = || portcullis(["collateral", "verify", folder.path().to_str().unwrap(), "--at", "2026-03-01", "--json"]);
+    assert_eq!(judged(&verify().done()), [("snp-certificate".to_owned(), None)], "without a list nobody knows");
+    let lists = std::fs::read_dir(evidence.join("snp/crl")).unwrap().map(|entry| entry.unwrap().path());
+    for list in lists.filter(|path| path.is_file()) {
+        copy(&list, list.file_name().unwrap().to_str().unwrap());
+    }
+    let ran = verify();
+    assert_eq!(ran.exit, Exit::Failed);
+    let expected = ("snp-certificate".to_owned(), Some("snp-authority-revoked".to_owned()));
+    assert!(judged(&ran).contains(&expected), "{}", ran.out);
+}
+
+#[test]
+fn what_is_named_twice_is_read_once_and_files_that_are_named_lie_beside_each_other() {
+    let desk = Desk::new();
+    intel(&desk);
+    let pieces = |words: &str| {
+        let ran = desk.run(&format!("collateral show {words} --at {AT} --json")).done();
+        ran.json()["pieces"].as_array().unwrap().len()
+    };
+    for twice in ["./amd ./amd", "./amd/crl ./amd/crl", "./amd ./amd/crl", "./amd/cert_chain ./amd"] {
+        assert_eq!(pieces(twice), if twice == "./amd/crl ./amd/crl" { 1 } else { 3 }, "{twice}");
+    }
+    assert_eq!(pieces("./intel/tcb_info.json ./intel/tcb_signing_chain.pem"), 1);
+    let every = |folder: &str| {
+        let mut names: Vec<_> = std::fs::read_dir(desk.path(folder)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names.iter().map(|name| format!("./{folder}/{}", name.display())).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!((pieces(&every("intel")), pieces("./intel")), (4, 4));
+    let ran = desk.run(&format!("collateral show {}", every("amd"))).done();
+    assert!(ran.err.contains("notes.txt: no form of collateral"), "{}", ran.err);
+    // A later copy brings the chain of a list that came without.
+    std::fs::create_dir(desk.path("alone")).unwrap();
+    std::fs::copy(desk.path("intel/pckcrl"), desk.path("alone/pckcrl")).unwrap();
+    let both = desk.run(&format!("collateral verify ./alone ./intel --at {AT} --anchors ./intel.pem --json")).done();
+    assert!(judged(&both).iter().all(|(_, problem)| problem.is_none()), "{}", both.out);
+    // Damage to what is collateral is not passed over.
+    let bundle = r#"{"payloadType":"application/vnd.portcullis.collateral+json","payload":""#;
+    desk.write("cut.json", bundle);
+    let cut = desk.run("collateral show ./amd/crl ./cut.json");
+    assert_eq!(cut.exit, Exit::Usage);
+    assert!(cut.err.contains("cut.json holds no collateral: begins as JSON and is none: EOF"), "{}", cut.err);
+    assert!(cut.err.contains("hint: was it cut off on its way?"), "{}", cut.err);
+}
+
+#[test]
+fn odd_files_in_a_folder_are_left_out_and_named() {
+    let desk = Desk::new();
+    std::os::unix::fs::symlink("nowhere", desk.path("amd/dangling")).unwrap();
+    std::os::unix::fs::symlink("crl", desk.path("amd/link")).unwrap();
+    std::os::unix::fs::symlink(".", desk.path("amd/loop")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(desk.path("amd/socket")).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(desk.path("amd/queue")).status().unwrap();
+    assert!(fifo.success());
+    std::fs::File::create(desk.path("amd/backup.tar")).unwrap().set_len(20 * 1024 * 1024).unwrap();
+    let ran = desk.run(&format!("collateral show ./amd --at {AT} --json")).done();
+    let json = ran.json();
+    assert_eq!(json["pieces"].as_array().unwrap().len(), 3, "{json}");
+    let left_out: Vec<_> = json["left_out"].as_array().unwrap().iter().map(|left| left["file"].as_str().unwrap()).collect();
+    let expected: Vec<_> =
+        ["backup.tar", "dangling", "queue", "socket", "notes.txt"].map(|name| desk.path("amd").join(name).display().to_string()).to_vec();
+    assert_eq!(left_out, expected);
+    let why = |index: usize| json["left_out"][index]["why"].as_str().unwrap().to_owned();
+    assert!(why(0).starts_with("20971520 bytes are more than"), "{}", why(0));
+    assert!(why(1).starts_with("cannot be read: No such file"), "{}", why(1));
+    assert_eq!((why(2), why(3)), ("no regular file".to_owned(), "no regular file".to_owned()));
+}
+
+#[test]
+fn folders_that_cannot_be_read_or_hold_too_much_are_named() {
+    let desk = Desk::new();
+    let deep = desk.path("deep").join("a/b/c/d/e/f/g/h/i");
+    std::fs::create_dir_all(&deep).unwrap();
+    let ran = desk.run("collateral show ./deep");
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("or folders more than 8 deep"), "{}", ran.err);
+    let many = desk.path("many");
+    std::fs::create_dir(&many).unwrap();
+    for number in 0..=2 * protocol::limits::COLLATERAL_PIECES {
+        std::fs::write(many.join(number.to_string()), "").unwrap();
+    }
+    assert!(desk.run("collateral show ./many").err.contains("holds more than"), "too many files");
+}
+
+#[test]
+fn a_bundle_of_somebody_else_and_a_damaged_one_have_hints_of_their_own() {
+    let desk = Desk::new();
+    desk.run(EXPORT).done();
+    let show = |key: &str| desk.run(&format!("collateral show ./bundle.json --authority ./{key}.pub"));
+    show("authority").done();
+    let other = show("root");
+    assert_eq!(other.exit, Exit::Failed);
+    assert!(other.err.contains("hint: the bundle came from somebody else"), "{}", other.err);
+    let text = std::fs::read_to_string(desk.path("bundle.json")).unwrap();
+    let (head, signature) = text.split_once("\"sig\":\"").unwrap();
+    let digit = if signature.starts_with('A') { "B" } else { "A" };
+    desk.write("bundle.json", format!("{head}\"sig\":\"{digit}{}", &signature[1..]));
+    let damaged = show("authority");
+    assert_eq!(damaged.exit, Exit::Failed);
+    assert!(damaged.err.contains("hint: the bundle was changed or damaged"), "{}", damaged.err);
+}
+
+#[test]
+fn a_bundle_goes_to_standard_output_and_comes_from_standard_input() {
+    let desk = Desk::new();
+    let to_output = EXPORT.replace("./bundle.json", "-");
+    let ran = desk.run(&to_output).done();
+    assert_eq!(desk.bundle(ran.out.as_bytes()).pieces.len(), 3);
+    assert!(!Path::new("-").exists());
+    desk.write("bundle.json", &ran.out);
+    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["collateral", "show", "-", "--at", AT, "--json"])
+        .stdin(std::fs::File::open(desk.path("bundle.json")).unwrap())
+        .output()
+        .unwrap();
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!((json["pieces"].as_array().unwrap().len(), json["bundles"][0]["file"].as_str()), (3, Some("-")));
+}
+
+#[test]
+fn each_chip_is_named_with_the_file_that_it_came_from() {
+    let desk = Desk::new();
+    desk.write("amd/other.der", SoftPlatform::new(Line::Genoa).with_chip("other").vcek_der());
+    let text = desk.run(&format!("collateral show ./amd --at {AT}")).done().out;
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("SEV-VCEK by SEV-Genoa, chip ")).collect();
+    assert_eq!(rows.len(), 2, "{text}");
+    assert!(rows[0].contains("other.der") && rows[1].contains("vcek.der"), "{text}");
+    assert_ne!(rows[0].split("chip ").nth(1).unwrap()[..16], rows[1].split("chip ").nth(1).unwrap()[..16]);
+}
+
+#[test]
+fn the_public_half_of_a_key_signs_nothing() {
+    let desk = Desk::new();
+    let ran = desk.run(&EXPORT.replace("authority.key", "authority.pub"));
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("hint: the secret key is in the file that ends in .key"), "{}", ran.err);
+    let other = desk.run(&EXPORT.replace("authority.key", "root.key"));
+    assert!(other.err.contains("expected a key of kind authority, found one of kind root"), "{}", other.err);
+}
+
+#[test]
+fn no_line_of_an_example_is_broken_by_the_help() {
+    for words in ["verify", "collateral show", "collateral verify", "collateral export", "collateral import"] {
+        let text = portcullis(words.split(' ').chain(["--help"])).out;
+        let examples = text.split_once("Examples:").unwrap_or_else(|| panic!("{words}: {text}")).1;
+        for (line, next) in examples.lines().zip(examples.lines().skip(1).chain([""])) {
+            assert!(line.len() <= 100, "{words}: {line}");
+            let goes_on = line.starts_with("    ") && line.ends_with('\\');
+            assert_eq!(goes_on, next.starts_with("        "), "{words}: {line}");
+        }
+    }
+}
+
+#[test]
+fn two_roots_in_the_place_of_intels_are_refused() {
+    let desk = Desk::new();
+    let root = |root: Root| pem("CERTIFICATE", &SoftTdx::new().under(root).root_der());
+    desk.write("two.pem", root(Root::Trusted) + &root(Root::Other));
+    let ran = desk.run("collateral verify ./amd --anchors ./two.pem");
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("two.pem holds two roots in the place of Intel's"), "{}", ran.err);
+    desk.write("one.pem", root(Root::Trusted));
+    assert_eq!(desk.run("collateral verify ./amd --anchors ./one.pem").exit, Exit::Failed, "judged, under no root of AMD's");
 }
 
 fn imported(refused: Option<&str>) -> Answer {

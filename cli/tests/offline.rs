@@ -238,7 +238,7 @@ fn certify_refuses_what_is_no_request_and_other_keys_than_a_root() {
     let ran = desk.run("certify --root-key ./root.key --requests ./mixed.json --out ./out");
     ran.refused(Exit::Failed, "error: the requests do not agree on the installation's anchor class\n");
     let err = format!(
-        "error: {}: this is a publisher key, not a root key\nhint: each kind of key has its own file; `portcullis keygen --help` lists them\n",
+        "error: {}: expected a key of kind root, found one of kind publisher\nhint: each kind of key has its own file; `portcullis keygen --help` lists them\n",
         desk.path("publisher.key").display()
     );
     desk.run("certify --root-key ./publisher.key --requests ./requests.json --out ./out").refused(Exit::Usage, &err);

@@ -12,6 +12,8 @@ use std::time::Duration;
 use guest_client::agent::wire::{self, Question, Reply, VERSION};
 use guest_client::agent::{ServeError, Served, bind, serve};
 use guest_client::evidence::{AgentSocket, AttestInputs, Attester, Collected, ConfigfsTsm, EventLogChoice, EvidenceError, Local, Source};
+use guest_client::exchange::{Class, ExchangeError};
+use guest_client::retry::{Attempt, Pace, Patience, Waiting, persist};
 use protocol::encoding::sha256;
 use protocol::hpke::RecipientKey;
 use protocol::ids::{Digest, Nonce, Platform, Role};
@@ -179,6 +181,34 @@ fn a_quote_is_collected_under_the_same_care_as_a_report() {
     assert!(matches!(refused(Fault::Provider("sev_guest".into())), Some(EvidenceError::ReportSize { expected: 1184, .. })));
 }
 
+#[test]
+fn a_host_without_a_quoting_service_is_an_outage_and_a_guest_without_a_report_is_not() {
+    let fails = |errno, times| Fault::ReadFails { errno, times };
+    for errno in [libc::ETIMEDOUT, libc::EIO] {
+        let Some((mounted, _folder)) = td_configfs(TdShape::default(), &[fails(errno, 1)]) else { return };
+        let source = ConfigfsTsm::at(mounted.path());
+        let error = source.collect(&[7; 64]).unwrap_err();
+        assert!(matches!(&error, EvidenceError::NoQuote { error: Some(cause) } if cause.raw_os_error() == Some(errno)), "{error}");
+        assert_eq!((error.code(), error.is_outage()), ("evidence-no-quote", true));
+        assert!(error.hint().contains("quote generation service"), "{}", error.hint());
+        assert_eq!(source.collect(&[7; 64]).unwrap().report[568..632], [7; 64], "the service is back");
+        assert_eq!(mounted.instances(), Vec::<String>::new());
+    }
+    let empty = quote(TdShape::default(), &[Fault::OutblobCut(0)]).unwrap().unwrap_err();
+    assert!(matches!(empty, EvidenceError::NoQuote { error: None }) && empty.is_outage());
+    // What is another's doing than the host's stays what it was, and so does an SNP guest's.
+    let other = quote(TdShape::default(), &[fails(libc::EINVAL, 1)]).unwrap().unwrap_err();
+    assert!(matches!(&other, EvidenceError::Io { error, .. } if error.raw_os_error() == Some(libc::EINVAL)) && !other.is_outage());
+    let snp = collect(&[fails(libc::ETIMEDOUT, 1)]).unwrap().unwrap_err();
+    assert!(matches!(&snp, EvidenceError::Io { .. }) && !snp.is_outage());
+}
+
+#[test]
+fn an_interface_that_is_not_this_users_is_named() {
+    let Some(denied) = quote(TdShape::default(), &[Fault::ReadFails { errno: libc::EACCES, times: 1 }]) else { return };
+    assert!(matches!(denied, Err(EvidenceError::Permission { action: "read", path }) if path.ends_with("outblob")));
+}
+
 /// The attester of this TD over a fake configfs, with its event log in a file as the kernel shows it.
 fn td(shape: TdShape) -> Option<(impl Source, Mounted, tempfile::TempDir, tempfile::NamedTempFile)> {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -210,6 +240,17 @@ fn a_td_without_an_event_log_says_so_in_its_transcript() {
     let attested = Local::whole_vm(source).attest(&inputs()).unwrap();
     assert_eq!(attested.transcript, inputs().transcript(Platform::Tdx, Role::WholeVm, None));
     assert!(matches!(attested.evidence, EvidenceMessage::Tdx { event_log: None, .. }));
+}
+
+#[test]
+fn an_event_log_area_that_firmware_never_wrote_to_is_no_log() {
+    for byte in [0xff, 0] {
+        let Some((source, _mounted, _folder, file)) = td(TdShape { event_log: None, ..TdShape::default() }) else { return };
+        std::fs::write(file.path(), vec![byte; 64 * 1024]).unwrap();
+        let attested = Local::whole_vm(source).attest(&inputs()).unwrap();
+        assert_eq!(attested.transcript, inputs().transcript(Platform::Tdx, Role::WholeVm, None));
+        assert!(matches!(attested.evidence, EvidenceMessage::Tdx { event_log: None, .. }));
+    }
 }
 
 #[test]
@@ -364,11 +405,69 @@ fn the_interface_serves_one_at_a_time_and_a_crowd_is_told_so() {
         }
     });
     let results = results.into_inner().unwrap();
-    let busy = |result: &Result<_, EvidenceError>| matches!(result, Err(EvidenceError::AgentRefused { code, .. }) if code == "agent-busy");
+    let busy = |result: &Result<_, EvidenceError>| matches!(result, Err(EvidenceError::AgentBusy { code, .. }) if code == "agent-busy");
     let (refused, attested) =
         (results.iter().filter(|result| busy(result)).count(), results.iter().filter(|result| result.is_ok()).count());
     assert_eq!(most.load(Ordering::SeqCst), 1);
     assert!(attested >= AGENT_CONNECTIONS && refused > 0 && attested + refused == results.len(), "{attested} attested, {refused} refused");
+}
+
+#[test]
+fn what_is_busy_behind_an_agent_is_an_outage_and_any_other_refusal_is_not() {
+    let refused = |code: &str| {
+        let reply = Reply::Refused { code: code.to_owned(), what: "words".to_owned() };
+        rogue(framed(&serde_json::to_string(&reply).unwrap())).1.attest(&inputs()).unwrap_err()
+    };
+    for busy in ["agent-busy", "evidence-busy", "evidence-raced", "evidence-no-quote"] {
+        let error = refused(busy);
+        assert!(matches!(&error, EvidenceError::AgentBusy { code, .. } if code == busy), "{error}");
+        assert_eq!((error.is_outage(), ExchangeError::from(error).class()), (true, Class::Outage(None)), "{busy}");
+    }
+    for other in ["evidence-no-provider", "evidence-busier", "agent-version", ""] {
+        let error = refused(other);
+        assert!(matches!(&error, EvidenceError::AgentRefused { code, .. } if code == other), "{error}");
+        assert_eq!((error.is_outage(), ExchangeError::from(error).class()), (false, Class::NoEvidence), "{other}");
+    }
+}
+
+/// Time that passes only while somebody sleeps.
+#[derive(Default)]
+struct Still(Mutex<Duration>);
+
+impl Pace for Still {
+    fn elapsed(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        *self.0.lock().unwrap() += duration;
+    }
+
+    fn below(&self, bound: Duration) -> Duration {
+        bound
+    }
+}
+
+#[test]
+fn a_guest_outlasts_a_busy_agent_and_a_host_whose_quoting_service_comes_back() {
+    // The interface gives up after five attempts, so that the agent answers twice that it is busy before it has a report.
+    for fault in [Fault::ReadFails { errno: libc::EBUSY, times: 10 }, Fault::ReadFails { errno: libc::ETIMEDOUT, times: 2 }] {
+        let Some((mounted, _folder)) = td_configfs(TdShape::default(), &[fault]) else { return };
+        let folder = agent(ConfigfsTsm::at(mounted.path()).with_event_log(EventLogChoice::Without), &["vllm"]);
+        let socket = AgentSocket::at(&folder.path().join("vllm"));
+        let patience = Patience { outage: Duration::from_secs(60), denial: Waiting::No };
+        let mut asked = 0;
+        let attempt = || {
+            asked += 1;
+            match socket.attest(&inputs()).map_err(ExchangeError::from) {
+                Err(error) if matches!(error.class(), Class::Outage(_)) => Attempt::Outage(Err(error), None),
+                result => Attempt::Finished(result),
+            }
+        };
+        let attested = persist(&Still::default(), &patience, attempt, |_, _, _| {});
+        assert!(attested.is_ok(), "{attested:?}");
+        assert_eq!(asked, 3);
+    }
 }
 
 #[test]

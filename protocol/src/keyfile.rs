@@ -230,7 +230,7 @@ pub enum KeyFileError {
     #[error("not a key file: {0}")]
     Form(String),
     /// A key for something else.
-    #[error("this is a {found} key, not a {expected} key")]
+    #[error("expected a key of kind {expected}, found one of kind {found}")]
     Kind {
         /// What was needed.
         expected: String,

@@ -32,7 +32,7 @@ struct Named {
 }
 
 pub(super) fn read(bytes: &[u8], name: &str) -> Result<Parts, FormError> {
-    let probe: Probe = serde_json::from_slice(bytes).map_err(|_| FormError::Unknown)?;
+    let probe: Probe = serde_json::from_slice(bytes).map_err(|error| FormError::BrokenJson(error.to_string()))?;
     if probe.payload_type.is_some() {
         return bundle(bytes);
     }

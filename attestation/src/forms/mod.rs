@@ -6,7 +6,7 @@
 //!
 //! | form | recognised by |
 //! | --- | --- |
-//! | certificate, revocation list | DER or PEM; the issuer's name says whose |
+//! | certificate, revocation list | DER, PEM (also behind what `openssl -text` prints), or DER in hex digits, as caching services have their lists, or in base64; the issuer's name says whose |
 //! | TCB info, QE identity | a JSON object with `tcbInfo` or `enclaveIdentity`; its chain is the signing chain in the folder whose name begins most like its own |
 //! | signing chain | PEM, also percent-encoded as in HTTP headers, that begins with Intel's TCB signing certificate |
 //! | quote collateral | the JSON of `dcap-qvl` (`QuoteCollateralV3`): `tcb_info`, `qe_identity`, their signatures and chains, CRLs in hex |
@@ -110,6 +110,15 @@ pub enum FormError {
     /// Not DER, PEM or JSON that is known.
     #[error("no form of collateral")]
     Unknown,
+    /// It begins as JSON, and cannot be read as any: cut off, or changed on its way.
+    #[error("begins as JSON and is none: {0}")]
+    BrokenJson(String),
+    /// What a client printed of an answer, with its head.
+    #[error("an HTTP answer with its head before it")]
+    HttpAnswer,
+    /// Half a byte of hex digits.
+    #[error("an odd number of hex digits")]
+    OddHex,
     /// PEM that cannot be read.
     #[error("damaged PEM: {0}")]
     Pem(String),
@@ -281,6 +290,7 @@ type Parts = (Form, Vec<Part>);
 
 fn read(file: &CollateralFile<'_>) -> Result<Parts, FormError> {
     let CollateralFile { name, bytes } = *file;
+    let bytes = without_byte_order_mark(bytes);
     if bytes.len() > limits::COLLATERAL_BUNDLE {
         return Err(FormError::TooLarge { limit: limits::COLLATERAL_BUNDLE, found: bytes.len() });
     }
@@ -288,8 +298,30 @@ fn read(file: &CollateralFile<'_>) -> Result<Parts, FormError> {
         Some(b'{') => json::read(bytes, name),
         Some(0x30) => der(bytes, name),
         Some(b'-') => pem(bytes, name),
-        _ => Err(FormError::Unknown),
+        _ if bytes.starts_with(b"HTTP/") => Err(FormError::HttpAnswer),
+        _ if bytes.windows(PEM.len()).any(|window| window == PEM) => pem(bytes, name),
+        _ => der(&der_in_text(bytes).unwrap_or(Err(FormError::Unknown))?, name),
     }
+}
+
+/// How a block of PEM begins.
+const PEM: &[u8] = b"-----BEGIN ";
+
+/// A file without the mark that some editors put before text.
+#[must_use]
+pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// DER in hex digits or base64, with or without line ends, spaces and quotation marks. Every certificate and list begins with the byte 0x30 and a
+/// length of more than one byte, so that neither is taken for the other: hex begins `308`, base64 `MI`.
+fn der_in_text(bytes: &[u8]) -> Option<Result<Vec<u8>, FormError>> {
+    let text = core::str::from_utf8(bytes).ok()?.trim().trim_matches('"');
+    let text: String = text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect();
+    if text.starts_with("308") && text.bytes().all(|letter| letter.is_ascii_hexdigit()) {
+        return Some(hex::decode(text).map_err(|_| FormError::OddHex));
+    }
+    text.starts_with("MI").then(|| protocol::encoding::from_base64(&text))?.map(Ok)
 }
 
 fn der(bytes: &[u8], source: &str) -> Result<Parts, FormError> {

@@ -5,11 +5,13 @@ use protocol::time::UnixTime;
 use serde::Deserialize;
 
 use super::peek::{self, Content};
+use crate::snp::pieces::VcekName;
 
 /// What a piece says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PieceSummary {
-    /// What it is about: an FMSPC in hex, a certificate's subject and its issuer, a list's issuer.
+    /// What it is about: an FMSPC in hex; a certificate's subject and its issuer, of a VCEK also the beginning of its chip's id and its TCB;
+    /// a list's issuer.
     pub subject: String,
     /// `tcbEvaluationDataNumber` of a TCB info or identity.
     pub evaluation: Option<u32>,
@@ -56,6 +58,7 @@ impl PieceSummary {
         let summary = match piece.kind {
             CollateralKind::TdxTcbInfo => serde_json::from_slice(bytes).ok().and_then(|TcbInfoBody { info }| dated(info)),
             CollateralKind::TdxQeIdentity => serde_json::from_slice(bytes).ok().and_then(|IdentityBody { identity }| dated(identity)),
+            CollateralKind::SnpCertificate => peek::peek(bytes).map(|peeked| of_chip(bytes, peeked_summary(&peeked))),
             _ => peek::peek(bytes).map(|peeked| peeked_summary(&peeked)),
         };
         summary.unwrap_or_else(|| Self { subject: "unreadable".to_owned(), evaluation: None, validity: None })
@@ -77,6 +80,20 @@ fn dated(body: Dated) -> Option<PieceSummary> {
         evaluation: Some(body.tcb_evaluation_data_number),
         validity: Some(Validity { issued, next_update: Some(next_update) }),
     })
+}
+
+/// Bytes of a chip's id that tell it from others.
+const CHIP: usize = 8;
+
+/// The summary of a certificate of AMD's, with the chip and TCB that a VCEK names.
+fn of_chip(der: &[u8], summary: PieceSummary) -> PieceSummary {
+    let Some(name) = VcekName::of_certificate(der) else { return summary };
+    let chip = hex::encode(name.chip_id().get(..CHIP).unwrap_or_default());
+    let tcb = name.tcb();
+    let fmc = tcb.fmc.map(|fmc| format!("fmc {fmc} ")).unwrap_or_default();
+    let (bootloader, tee, snp, microcode) = (tcb.bootloader, tcb.tee, tcb.snp, tcb.microcode);
+    let subject = format!("{}, chip {chip}…, {fmc}bootloader {bootloader} tee {tee} snp {snp} microcode {microcode}", summary.subject);
+    PieceSummary { subject, ..summary }
 }
 
 fn peeked_summary(peeked: &peek::Peeked) -> PieceSummary {

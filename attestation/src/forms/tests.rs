@@ -9,8 +9,10 @@ use protocol::keys::SigningKey;
 use protocol::time::UnixTime;
 use serde_json::json;
 use testbed::snp::{Leaf, Line, SoftPlatform};
+use testbed::tdx::SoftTdx;
 
 use super::*;
+use crate::VcekName;
 
 fn gathered(files: &[(&str, &[u8])]) -> Gathered {
     gather(&files.iter().map(|(name, bytes)| CollateralFile { name, bytes }).collect::<Vec<_>>())
@@ -61,7 +63,13 @@ fn what_is_no_collateral_is_named_for_what_it_is() {
     assert_eq!(refusal(b""), FormError::Unknown);
     assert_eq!(refusal(b"1771498731 2026-02-19"), FormError::Unknown);
     assert_eq!(refusal(b"{\"models\":[]}"), FormError::Unknown);
-    assert_eq!(refusal(b"{\"tcbInfo\":"), FormError::Unknown);
+    assert!(matches!(refusal(b"{\"tcbInfo\":"), FormError::BrokenJson(what) if what.contains("line 1 column 11")));
+    assert_eq!(refusal(b"HTTP/2 200\r\ntcb-info-issuer-chain: -----BEGIN%20CERTIFICATE-----\r\n\r\n{}"), FormError::HttpAnswer);
+    assert_eq!(refusal(b"308201"), FormError::Der);
+    assert_eq!(refusal(b"3082010"), FormError::OddHex);
+    for unknown in ["deadbeef", "3 pieces", "MIT license", "cafe", "MIXED"] {
+        assert_eq!(refusal(unknown.as_bytes()), FormError::Unknown, "{unknown}");
+    }
     assert_eq!(refusal(&[0x30, 0x03, 1, 1, 0]), FormError::Der);
     assert_eq!(refusal(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), FormError::OtherPem);
     assert!(matches!(refusal(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"), FormError::Pem(_)));
@@ -81,6 +89,54 @@ fn what_is_no_collateral_is_named_for_what_it_is() {
 }
 
 #[test]
+fn certificates_and_lists_are_read_in_every_dress_that_services_and_tools_give_them() {
+    use CollateralKind::{SnpCrl, TdxCrl};
+    let intel = SoftTdx::new();
+    let hex = hex::encode(intel.root_list_der(&[]));
+    let base64 = to_base64(&intel.pck_list_der(&[]));
+    let lines = base64.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect::<Vec<_>>().join("\r\n");
+    for (text, der) in [
+        (hex.clone(), intel.root_list_der(&[])),
+        (hex.to_uppercase(), intel.root_list_der(&[])),
+        (format!("\"{hex}\"\n"), intel.root_list_der(&[])),
+        (base64.clone(), intel.pck_list_der(&[])),
+        (lines, intel.pck_list_der(&[])),
+        (format!("\u{feff}{hex}"), intel.root_list_der(&[])),
+    ] {
+        let all = gathered(&[("rootcacrl", text.as_bytes())]);
+        assert_eq!((kinds(&all), all.files[0].read.clone()), (vec![TdxCrl], Ok(Form::RevocationList)), "{text}");
+        assert_eq!(all.pieces[0].bytes, der);
+    }
+    let list = SoftPlatform::new(Line::Genoa).crl_der(&[]);
+    let text = format!("Certificate Revocation List (CRL):\n    Version 2 (0x1)\n{}", pem("X509 CRL", &list));
+    let all = gathered(&[("crl.txt", text.as_bytes())]);
+    assert_eq!((kinds(&all), &all.pieces[0].bytes), (vec![SnpCrl], &list));
+}
+
+#[test]
+fn strangers_platforms_own_certificates_and_pieces_that_break_their_rules_are_named() {
+    let intel = SoftTdx::new();
+    let of_nobody = SoftPlatform::new(Line::Genoa).ask_with(|ask| ask.issuer = testbed::snp::Name::amd("Somebody"));
+    assert_eq!(refusal(&of_nobody), FormError::Issuer { found: "Somebody".to_owned() });
+    assert_eq!(refusal(&intel.pck_der()), FormError::PckCertificate);
+    assert_eq!(kinds(&gathered(&[("authority", &intel.pck_authority_der())])), [CollateralKind::TdxCertificate]);
+    let large = intel.root_list_with(|list| (0..200_000_u32).for_each(|serial| list.revoke(&serial.to_be_bytes())));
+    assert!(large.len() > limits::COLLATERAL_PIECE);
+    assert_eq!(refusal(&large), FormError::Piece("a piece larger than any"));
+}
+
+#[test]
+fn a_vcek_is_named_with_its_chip_and_its_tcb() {
+    let platform = SoftPlatform::new(Line::Turin);
+    let all = gathered(&[("vcek", &platform.vcek_der()), ("ask", &platform.ask_der()), ("vlek", &platform.vlek_der())]);
+    let [vcek, ask, vlek] = [0, 1, 2].map(|index| PieceSummary::of(&all.pieces[index]).subject);
+    let chip = VcekName::of_certificate(&platform.vcek_der()).unwrap();
+    let expected = format!("SEV-VCEK by SEV-Turin, chip {}…, fmc {} ", hex::encode(&chip.chip_id()[..8]), chip.tcb().fmc.unwrap());
+    assert!(vcek.starts_with(&expected) && vcek.ends_with(&format!("microcode {}", chip.tcb().microcode)), "{vcek}");
+    assert_eq!((ask.as_str(), vlek.as_str()), ("SEV-Turin by ARK-Turin", "SEV-VLEK by SEV-VLEK-Turin"));
+}
+
+#[test]
 fn a_bundle_is_read_whoever_signed_it() {
     let piece = CollateralPiece { kind: CollateralKind::SnpCrl, bytes: vec![1], issuer_chain: None, source: "here".to_owned() };
     let body = CollateralBundleBody { created: UnixTime::from_seconds(1), pieces: vec![piece.clone()] };
@@ -88,6 +144,10 @@ fn a_bundle_is_read_whoever_signed_it() {
     let json = SignedDocument::sign(&body, &key).unwrap().to_json();
     let all = gathered(&[("bundle.json", &json)]);
     assert_eq!((all.pieces, all.files[0].read.clone()), (vec![piece], Ok(Form::Bundle)));
+    let marked = [b"\xef\xbb\xbf".as_slice(), &json].concat();
+    assert_eq!(gathered(&[("bundle.json", &marked)]).files[0].read, Ok(Form::Bundle));
+    let what = refusal(&json[..json.len() - 20]).to_string();
+    assert!(what.starts_with("begins as JSON and is none: EOF") && what.contains("line 1 column"), "{what}");
     let other = String::from_utf8(json).unwrap().replace("collateral+json", "policy+json");
     assert!(matches!(refusal(other.as_bytes()), FormError::Json { form: Form::Bundle, .. }));
 }
@@ -217,4 +277,58 @@ fn what_the_pcs_client_tool_writes_gives_every_signed_byte_back() {
             assert!(found.is_some(), "{}: {name}", set.display());
         }
     }
+}
+
+/// What the PCS client tool writes of a soft platform, asked for standard and early evaluations, with its lists as `list` has them.
+fn both_evaluations(early: bool, list: impl Fn(&[u8]) -> String) -> Vec<u8> {
+    let platform = SoftTdx::new();
+    let all = platform.collateral();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let next = |number: u32| number + 1;
+    let early_info = platform.tcb_info_body(|info| info.evaluation = next(info.evaluation));
+    let early_identity = platform.qe_identity_body(|identity| identity.evaluation = next(identity.evaluation));
+    let mut json = json!({ "collaterals": {
+        "tcbinfos": [{ "fmspc": platform.fmspc_hex(), "tdx_tcbinfo": "@standard" }],
+        "tdqeidentity": text(&all.qe_identity),
+        "pckcacrl": { "platformCrl": list(&all.pck_list) },
+        "rootcacrl": list(&all.root_list),
+        "certificates": {
+            "SGX-PCK-Certificate-Issuer-Chain": { "PLATFORM": all.pck_list_issuer_chain },
+            "TCB-Info-Issuer-Chain": all.issuer_chain,
+            "SGX-Enclave-Identity-Issuer-Chain": all.issuer_chain,
+        },
+    } });
+    if early {
+        json["collaterals"]["tcbinfos"][0]["tdx_tcbinfo_early"] = json!("@early");
+        json["collaterals"]["tdqeidentity_early"] = json!(text(&early_identity));
+    }
+    let json = json.to_string().replace("\"@standard\"", &text(&all.tcb_info));
+    json.replace("\"@early\"", &text(&early_info)).into_bytes()
+}
+
+#[test]
+fn of_two_evaluations_the_early_one_is_taken() {
+    let evaluations = |early| {
+        let all = gathered(&[("platform_collaterals.json", &both_evaluations(early, |der| hex::encode(der)))]);
+        assert_eq!(all.files[0].read, Ok(Form::PlatformCollaterals));
+        all.pieces.iter().filter_map(|piece| PieceSummary::of(piece).evaluation).collect::<Vec<_>>()
+    };
+    let (standard, early) = (evaluations(false), evaluations(true));
+    assert_eq!(standard.len(), 2, "a TCB info and an identity");
+    assert_eq!(early, standard.iter().map(|number| number + 1).collect::<Vec<_>>());
+}
+
+#[test]
+fn lists_within_the_tools_json_are_hex_base64_or_pem() {
+    let lists = |list: &dyn Fn(&[u8]) -> String| {
+        let all = gathered(&[("platform_collaterals.json", &both_evaluations(false, list))]);
+        all.pieces.into_iter().filter(|piece| piece.kind == CollateralKind::TdxCrl).map(|piece| piece.bytes).collect::<Vec<_>>()
+    };
+    let soft = SoftTdx::new().collateral();
+    let expected = vec![soft.pck_list, soft.root_list];
+    assert_eq!(lists(&|der| hex::encode(der)), expected);
+    assert_eq!(lists(&|der| to_base64(der)), expected);
+    assert_eq!(lists(&|der| pem("X509 CRL", der)), expected);
+    let broken = both_evaluations(false, |_| "!!".to_owned());
+    assert!(matches!(refusal(&broken), FormError::Json { form: Form::PlatformCollaterals, what } if what.starts_with("platformCrl: ")));
 }

@@ -6,6 +6,7 @@ use protocol::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 
 use super::chain;
+use super::crl::Lists;
 use super::leaf::{self, Leaf};
 use super::pss;
 use super::report::Report;
@@ -176,6 +177,94 @@ pub fn judge_amd_authority(
     Ok(PieceWindow { issued: window.not_before, until: window.not_after })
 }
 
+/// That no list that the pinned root of a line signed, however old, names an authority (DER) of that line. What else lies among the lists
+/// (DER) is judged for itself.
+///
+/// # Errors
+/// [`Rejection::AuthorityRevoked`], [`Rejection::CertificateMalformed`], [`Rejection::ProductNotAnchored`].
+pub fn judge_amd_revocation(der: &[u8], crls: &[Vec<u8>], line: ProductLine, anchors: &Anchors) -> Result<(), Rejection> {
+    let certificate = parse(der)?;
+    let lists = Lists::verify(crls, &[], anchors, anchors.root(line)?)?;
+    lists.check_authority(line, certificate.common_name(), certificate.serial)
+}
+
+/// That a certificate (DER) is a chip's (VCEK) or a provider's (VLEK) and leads to the pinned root of its line at a time, through one of
+/// `intermediates` (DER) or one that is compiled in, and that no list (DER) of that root revokes either. Gives when it is valid.
+///
+/// # Errors
+/// The [`Rejection`], as evidence under it would get at steps 4 to 6.
+pub fn judge_amd_leaf(
+    der: &[u8],
+    intermediates: &[Vec<u8>],
+    crls: &[Vec<u8>],
+    anchors: &Anchors,
+    at: UnixTime,
+) -> Result<PieceWindow, Rejection> {
+    let certificate = parse(der)?;
+    let is_vlek = certificate.common_name() == SigningKeyKind::Vlek.common_name();
+    let kind = if is_vlek { SigningKeyKind::Vlek } else { SigningKeyKind::Vcek };
+    if certificate.common_name() != kind.common_name() {
+        return Err(Rejection::LeafMissing { kind });
+    }
+    let leaf = Leaf::read(&certificate, kind, None)?;
+    leaf.check_reserved()?;
+    let root = anchors.root(leaf.line)?;
+    let issuer = leaf::issuer_name(kind, leaf.line);
+    let at_hand: Vec<Certificate<'_>> = intermediates.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
+    let issuers: Vec<CertificateDer<'_>> = chain::candidates(&at_hand, anchors, &issuer);
+    let intermediate = chain::path(&certificate, &leaf, &issuers, &issuer, root, at)?;
+    let lists = Lists::verify(crls, &[], anchors, root)?;
+    lists.check_authority(leaf.line, &issuer, intermediate.serial)?;
+    lists.check_leaf(leaf.line, kind, &leaf.serial)?;
+    Ok(PieceWindow { issued: leaf.valid.not_before, until: leaf.valid.not_after })
+}
+
 fn parse(der: &[u8]) -> Result<Certificate<'_>, Rejection> {
     Certificate::parse(der).map_err(|Malformed(what)| Rejection::CertificateMalformed { place: "collateral", index: 0, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testbed::snp::{Authority, Leaf as SoftLeaf, Line, SoftPlatform};
+
+    const AT: u64 = 1_795_392_000;
+
+    fn code<T>(judged: Result<T, Rejection>) -> &'static str {
+        judged.err().map_or("ok", |rejection| rejection.code())
+    }
+
+    #[test]
+    fn a_leaf_leads_to_the_root_and_neither_it_nor_its_authority_is_revoked() {
+        let platform = SoftPlatform::new(Line::Genoa).dated(AT);
+        let anchors = Anchors::test(vec![(ProductLine::Genoa, platform.ark_der())]).unwrap();
+        let at = UnixTime::from_seconds(AT);
+        for (leaf, authority) in [(SoftLeaf::Vcek, Authority::Ask), (SoftLeaf::Vlek, Authority::Asvk)] {
+            let certificates = platform.certificates(leaf);
+            let (der, beside) = certificates.split_first().unwrap();
+            let judge = |crls: &[Vec<u8>]| code(judge_amd_leaf(der, beside, crls, &anchors, at));
+            assert_eq!(judge(&[]), "ok");
+            assert_eq!(judge(&[platform.crl_der(&[platform.serial(authority)])]), "snp-authority-revoked");
+            assert_eq!(judge(&[platform.crl_der(&[platform.serial(authority) + 1000])]), "ok");
+            assert_eq!(code(judge_amd_leaf(der, &[], &[], &anchors, at)), "snp-intermediate-missing");
+            assert_eq!(code(judge_amd_leaf(der, beside, &[], &anchors, UnixTime::from_seconds(1 << 40))), "snp-chain-expired");
+            let mut flipped = der.clone();
+            *flipped.last_mut().unwrap() ^= 1;
+            assert_ne!(code(judge_amd_leaf(&flipped, beside, &[], &anchors, at)), "ok");
+        }
+        assert_eq!(code(judge_amd_leaf(&platform.ask_der(), &[], &[], &anchors, at)), "snp-leaf-missing");
+    }
+
+    #[test]
+    fn an_authority_is_revoked_by_the_lists_of_its_own_root_only() {
+        let platform = SoftPlatform::new(Line::Genoa).dated(AT);
+        let anchors = Anchors::test(vec![(ProductLine::Genoa, platform.ark_der())]).unwrap();
+        let judge = |crls: &[Vec<u8>]| code(judge_amd_revocation(&platform.ask_der(), crls, ProductLine::Genoa, &anchors));
+        let list = platform.crl_der(&[platform.serial(Authority::Ask)]);
+        assert_eq!(judge(std::slice::from_ref(&list)), "snp-authority-revoked");
+        let mut forged = list;
+        *forged.last_mut().unwrap() ^= 1;
+        let other = SoftPlatform::new(Line::Milan).crl_der(&[platform.serial(Authority::Ask)]);
+        assert_eq!(judge(&[forged, other, platform.crl_der(&[platform.serial(Authority::Asvk)])]), "ok");
+    }
 }

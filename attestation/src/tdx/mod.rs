@@ -5,6 +5,7 @@ pub(crate) mod collateral;
 mod module;
 pub(crate) mod p256;
 pub(crate) mod pck;
+pub(crate) mod pieces;
 mod quote;
 mod reader;
 pub(crate) mod rejection;

@@ -73,7 +73,8 @@ impl LogArguments {
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis audit verify --broker https://broker.example.com --root root.pub --state broker.checkpoint")]
+    portcullis audit verify --broker https://broker.example.com --root root.pub \\
+        --state broker.checkpoint")]
 pub(crate) struct Verify {
     /// The checkpoint of the last audit: read, compared, and replaced once all is well
     #[arg(long, value_name = "FILE")]
@@ -217,7 +218,8 @@ impl Tail {
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis audit prove 1234 --out entry-1234.proof.json --broker https://broker.example.com --root root.pub")]
+    portcullis audit prove 1234 --out entry-1234.proof.json --broker https://broker.example.com \\
+        --root root.pub")]
 pub(crate) struct Prove {
     /// The entry's index
     index: u64,

@@ -11,6 +11,7 @@ use protocol::limits;
 use serde::Serialize;
 
 use super::forms;
+use super::view::LeftOutView;
 use crate::broker::MaybeAdminArguments;
 use crate::clock;
 use crate::console::Console;
@@ -31,14 +32,14 @@ Examples:
     portcullis collateral export --out collateral.json --authority-key authority.key \\
         --broker https://broker.example.com --token-file token
   Folders that other tools wrote:
-    portcullis collateral export --from ./from-intel --from platform_collaterals.json --out collateral.json \\
-        --authority-key authority.key")]
+    portcullis collateral export --from ./from-intel --from platform_collaterals.json \\
+        --out collateral.json --authority-key authority.key")]
 pub(crate) struct Export {
     /// A file or folder of collateral, in any form
     #[arg(long = "from", value_name = "PATH")]
     from: Vec<PathBuf>,
 
-    /// Where to write the bundle
+    /// Where to write the bundle; `-` is standard output
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 
@@ -46,7 +47,7 @@ pub(crate) struct Export {
     #[arg(long, value_name = "FILE")]
     authority_key: PathBuf,
 
-    /// Print what was written as JSON
+    /// Print what was written as JSON; nothing is, where the bundle itself goes to standard output
     #[arg(long)]
     json: bool,
 
@@ -67,12 +68,20 @@ struct Exported {
 
 impl Export {
     pub(super) fn run(self, console: &mut Console<'_>) -> Outcome {
-        files::expect_absent(&self.out)?;
+        let to_standard_output = files::is_standard_stream(&self.out);
+        if !to_standard_output {
+            files::expect_absent(&self.out)?;
+        }
         let pieces = if self.from.is_empty() { self.held(console)? } else { from_files(&self.from, console)? };
         let signed = bundle(pieces, &self.authority_key, &self.unlock)?;
         let pieces = CollateralBundleBody::of_anybody(&signed).map_or(0, |body| body.pieces.len());
         let mut json = signed.to_json();
         json.push(b'\n');
+        if to_standard_output {
+            // The bundle, and nothing beside it.
+            console.line(String::from_utf8_lossy(json.trim_ascii_end()));
+            return Ok(Exit::Done);
+        }
         files::write_new(&self.out, Access::Public, &json)?;
         let exported = Exported { file: self.out.display().to_string(), document: signed.digest(), pieces, bytes: json.len() };
         match Form::of(self.json) {
@@ -105,9 +114,7 @@ impl Export {
 /// The pieces of files and folders.
 pub(super) fn from_files(paths: &[PathBuf], console: &mut Console<'_>) -> Result<Vec<CollateralPiece>, Failure> {
     let found = forms::read(paths, None)?;
-    for left in &found.left_out {
-        console.note(format!("left out: {}: {}", left.path.display(), left.why));
-    }
+    found.left_out.iter().for_each(|left| LeftOutView::of(left).print(console));
     Ok(found.pieces)
 }
 

@@ -21,8 +21,10 @@ use crate::records::Form;
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-    portcullis collateral import collateral.json --broker https://broker.example.com --token-file token
-    portcullis collateral import ./from-intel --authority-key authority.key --broker https://broker.example.com --token-file token")]
+    portcullis collateral import collateral.json \\
+        --broker https://broker.example.com --token-file token
+    portcullis collateral import ./from-intel --authority-key authority.key \\
+        --broker https://broker.example.com --token-file token")]
 pub(crate) struct Import {
     /// A bundle; or files and folders
     #[arg(required = true, value_name = "PATH")]

@@ -1,9 +1,10 @@
-//! Each piece by itself under the roots, as of a time.
+//! Each piece under the roots, as of a time, with what lies beside it.
 
 use std::collections::BTreeMap;
 
 use attestation::{
-    Anchors, Collateral, PreparedCollateral, Rejection, SigningKeyKind, VcekName, forms, judge_amd_authority, judge_amd_crl,
+    Anchors, Collateral, PreparedCollateral, Rejection, SigningKeyKind, forms, judge_amd_authority, judge_amd_crl, judge_amd_leaf,
+    judge_amd_revocation, judge_intel_certificate, judge_intel_crl,
 };
 use protocol::collateral::{CollateralKind, CollateralPiece};
 use protocol::time::UnixTime;
@@ -16,27 +17,32 @@ impl From<Rejection> for Problem {
     }
 }
 
-/// What is wrong with each piece, in their order.
+/// What is wrong with each piece, in their order. A list beside a certificate says whether that is revoked.
 pub(super) fn problems(pieces: &[CollateralPiece], anchors: &Anchors, at: UnixTime) -> Vec<Option<Problem>> {
-    let of = |kind: CollateralKind| pieces.iter().filter(move |piece| piece.kind == kind);
-    let amd: Vec<Vec<u8>> = of(CollateralKind::SnpCertificate).map(|piece| piece.bytes.clone()).collect();
-    let mut intel = Intel::prepare(pieces, anchors);
+    let Collateral { certificates, crls, tdx } = forms::collateral(pieces);
+    let amd = Amd { certificates: &certificates, crls: &crls, anchors, at };
+    let mut documents = Documents::prepare(pieces, anchors);
     let problem = |piece: &CollateralPiece| match piece.kind {
-        CollateralKind::SnpCertificate => certificate(piece, &amd, anchors, at),
-        CollateralKind::SnpCrl => list(piece, anchors),
-        CollateralKind::TdxTcbInfo | CollateralKind::TdxQeIdentity | CollateralKind::TdxCrl => intel.next(piece.kind),
-        CollateralKind::TdxCertificate => Some(not_judged("an authority's certificate counts beside the list or the quote that it signed")),
+        CollateralKind::SnpCertificate => amd.certificate(&piece.bytes),
+        CollateralKind::SnpCrl => amd.list(&piece.bytes),
+        CollateralKind::TdxTcbInfo | CollateralKind::TdxQeIdentity => documents.next(piece.kind),
+        CollateralKind::TdxCrl => match judge_intel_crl(&piece.bytes, &tdx.certificates, &tdx.crls, anchors) {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(not_judged("no authority of its name is at hand")),
+            Err(rejection) => Some(rejection.into()),
+        },
+        CollateralKind::TdxCertificate => judge_intel_certificate(&piece.bytes, &tdx.crls, anchors, at).err().map(Problem::from),
     };
     pieces.iter().map(problem).collect()
 }
 
-/// Intel's pieces, prepared together: a signer may be revoked by a list that came with it.
-struct Intel {
+/// Intel's signed documents, prepared together with the lists: a signer may be revoked by one that came with it.
+struct Documents {
     problems: BTreeMap<String, Problem>,
     seen: BTreeMap<CollateralKind, usize>,
 }
 
-impl Intel {
+impl Documents {
     fn prepare(pieces: &[CollateralPiece], anchors: &Anchors) -> Self {
         let Collateral { tdx, .. } = forms::collateral(pieces);
         let prepared = PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, anchors);
@@ -49,8 +55,7 @@ impl Intel {
         let number = self.seen.entry(kind).or_insert(0);
         let name = match kind {
             CollateralKind::TdxTcbInfo => "TDX TCB info",
-            CollateralKind::TdxQeIdentity => "TDX QE identity",
-            _ => "TDX revocation list",
+            _ => "TDX QE identity",
         };
         let problem = self.problems.remove(&format!("{name} {number}"));
         *number += 1;
@@ -59,26 +64,36 @@ impl Intel {
 }
 
 fn not_judged(detail: &str) -> Problem {
-    Problem { code: "not-judged", detail: detail.to_owned() }
+    Problem { code: Problem::NOT_JUDGED, detail: detail.to_owned() }
 }
 
-/// A certificate of AMD's: an authority under its root, or a chip's under the authorities beside it.
-fn certificate(piece: &CollateralPiece, beside: &[Vec<u8>], anchors: &Anchors, at: UnixTime) -> Option<Problem> {
-    let der = &piece.bytes;
-    if let Some(chip) = VcekName::of_certificate(der) {
-        return chip.judge(der, beside, anchors, at).err().map(Problem::from);
-    }
-    if forms::is_of_a_chip(der) {
-        return Some(not_judged("a provider's certificate counts beside a report that it signed: portcullis verify --cert"));
-    }
-    let kinds = [SigningKeyKind::Vcek, SigningKeyKind::Vlek];
-    let authorities = anchors.lines().flat_map(|line| kinds.map(|kind| (line, kind)));
-    best(authorities.map(|(line, kind)| judge_amd_authority(der, line, kind, anchors, at).map(drop)))
+/// What AMD's pieces are judged beside.
+struct Amd<'a> {
+    certificates: &'a [Vec<u8>],
+    crls: &'a [Vec<u8>],
+    anchors: &'a Anchors,
+    at: UnixTime,
 }
 
-/// A revocation list of AMD's. Its dates are looked at elsewhere.
-fn list(piece: &CollateralPiece, anchors: &Anchors) -> Option<Problem> {
-    best(anchors.lines().map(|line| judge_amd_crl(&piece.bytes, line, anchors).map(drop)))
+impl Amd<'_> {
+    /// An authority under its root, or a chip's or provider's certificate under the authorities beside it.
+    fn certificate(&self, der: &[u8]) -> Option<Problem> {
+        let Self { certificates, crls, anchors, at } = *self;
+        if forms::is_of_a_chip(der) {
+            return judge_amd_leaf(der, certificates, crls, anchors, at).err().map(Problem::from);
+        }
+        let kinds = [SigningKeyKind::Vcek, SigningKeyKind::Vlek];
+        let authorities = anchors.lines().flat_map(|line| kinds.map(|kind| (line, kind)));
+        best(authorities.map(|(line, kind)| {
+            judge_amd_authority(der, line, kind, anchors, at)?;
+            judge_amd_revocation(der, crls, line, anchors)
+        }))
+    }
+
+    /// A revocation list. Its dates are looked at elsewhere.
+    fn list(&self, der: &[u8]) -> Option<Problem> {
+        best(self.anchors.lines().map(|line| judge_amd_crl(der, line, self.anchors).map(drop)))
+    }
 }
 
 /// Nothing where one of several says yes; else the refusal that is not merely about another name.

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `forms` | files and folders in, pieces out |
 //! | `view` | what is known of each piece, as table and JSON |
-//! | `judge` | each piece by itself under the roots |
+//! | `judge` | each piece under the roots, with what lies beside it |
 //! | `export`, `import` | to a bundle, to a broker |
 //! | `forecast` | which platforms a policy will deny, and when |
 
@@ -14,6 +14,8 @@ pub(crate) mod forms;
 mod import;
 mod judge;
 mod view;
+
+pub(crate) use view::LeftOutView;
 
 use std::path::PathBuf;
 
@@ -59,14 +61,14 @@ impl CollateralCommand {
 #[command(after_long_help = "\
 Examples:
     portcullis collateral show collateral.json --authority authority.pub
-    portcullis collateral show ./from-intel ./from-amd --at 2026-12-24T00:00:00Z --json")]
+    portcullis collateral show ./from-intel ./from-amd --at 2026-12-24 --json")]
 pub(crate) struct Show {
     /// Files or folders
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// Count days from this time; now by default
-    #[arg(long, value_name = "RFC3339", value_parser = UnixTime::parse)]
+    /// Count days from this day or time (2026-12-24, 2026-12-24T08:00:00Z); now by default
+    #[arg(long, value_name = "TIME", value_parser = clock::moment)]
     at: Option<UnixTime>,
 
     /// The authority that must have signed each bundle: `ed25519:…` or a .pub file
@@ -90,10 +92,16 @@ impl Show {
 
 /// Verify collateral under the vendors' roots, as of a time
 ///
-/// Every piece is judged by itself: signatures, roles and chain up to a root that is compiled in, or named by --anchors, and its
-/// dates. The exit code is 1 where a piece is bad or has expired.
+/// Every piece is judged: signatures, roles and chain up to a root that is compiled in, or named by --anchors, its dates, and
+/// whether a revocation list beside it names it. A list whose authority is not at hand is not-judged: a broker may hold that
+/// authority, or not.
 #[derive(Args)]
 #[command(after_long_help = "\
+Exit codes:
+  0  every piece is genuine and in force, or not-judged, which a note says
+  1  a piece is bad, revoked or out of date
+  2  wrong use: bad arguments, a file that cannot be read, no collateral at all
+
 Examples:
     portcullis collateral verify collateral.json --authority authority.pub
     portcullis collateral verify ./from-intel --at 2026-12-24T00:00:00Z")]
@@ -106,8 +114,8 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     anchors: Option<PathBuf>,
 
-    /// Judge as of this time; now by default
-    #[arg(long, value_name = "RFC3339", value_parser = UnixTime::parse)]
+    /// Judge as of this day or time (2026-12-24, 2026-12-24T08:00:00Z); now by default
+    #[arg(long, value_name = "TIME", value_parser = clock::moment)]
     at: Option<UnixTime>,
 
     /// The authority that must have signed each bundle: `ed25519:…` or a .pub file
@@ -129,7 +137,10 @@ impl Verify {
         let at = self.at.unwrap_or_else(clock::now);
         let view = view::View::judged(&found, &anchors, at);
         view.print(Form::of(self.json), console);
-        let (all, bad) = (view.pieces.len(), view.bad());
+        let (all, bad, not_judged) = (view.pieces.len(), view.bad(), view.not_judged());
+        if not_judged > 0 {
+            console.note(format!("{not_judged} of {all} pieces are not judged: nothing here says whether they are genuine"));
+        }
         if bad == 0 {
             return Ok(Exit::Done);
         }

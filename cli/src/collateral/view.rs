@@ -7,7 +7,7 @@ use protocol::ids::{AnchorClass, Digest};
 use protocol::time::UnixTime;
 use serde::Serialize;
 
-use super::forms::{Found, Signer};
+use super::forms::{Found, LeftOut, Signer};
 use super::judge;
 use crate::console::{Console, Tone};
 use crate::records::Form;
@@ -34,10 +34,22 @@ struct BundleView {
     signer: String,
 }
 
+/// A file that gave nothing.
 #[derive(Debug, Serialize)]
-struct LeftOutView {
+pub(crate) struct LeftOutView {
     file: String,
     why: String,
+}
+
+impl LeftOutView {
+    pub(crate) fn of(left: &LeftOut) -> Self {
+        Self { file: left.path.display().to_string(), why: left.why.to_string() }
+    }
+
+    /// Says so on standard error.
+    pub(crate) fn print(&self, console: &mut Console<'_>) {
+        console.note(format!("left out: {}: {}", self.file, self.why));
+    }
 }
 
 /// One piece.
@@ -65,6 +77,15 @@ pub(super) struct Problem {
     pub(super) detail: String,
 }
 
+impl Problem {
+    /// The code of what is neither good nor bad, for want of what it was signed with.
+    pub(super) const NOT_JUDGED: &str = "not-judged";
+
+    fn is_bad(&self) -> bool {
+        self.code != Self::NOT_JUDGED
+    }
+}
+
 impl View {
     /// By dates alone.
     pub(super) fn dated(found: &Found, at: UnixTime) -> Self {
@@ -87,19 +108,23 @@ impl View {
             };
             BundleView { file: bundle.path.display().to_string(), created: bundle.created, signature, signer }
         };
-        let left_out = |left: &super::forms::LeftOut| LeftOutView { file: left.path.display().to_string(), why: left.why.to_string() };
         Self {
             at,
             anchors,
             bundles: found.bundles.iter().map(bundle).collect(),
             pieces,
-            left_out: found.left_out.iter().map(left_out).collect(),
+            left_out: found.left_out.iter().map(LeftOutView::of).collect(),
         }
     }
 
-    /// How many pieces have a problem.
+    /// How many pieces are bad or out of date.
     pub(super) fn bad(&self) -> usize {
-        self.pieces.iter().filter(|piece| piece.problem.is_some()).count()
+        self.pieces.iter().filter(|piece| piece.problem.as_ref().is_some_and(Problem::is_bad)).count()
+    }
+
+    /// How many nobody could judge.
+    pub(super) fn not_judged(&self) -> usize {
+        self.pieces.iter().filter(|piece| piece.problem.as_ref().is_some_and(|problem| !problem.is_bad())).count()
     }
 
     pub(super) fn print(&self, form: Form, console: &mut Console<'_>) {
@@ -114,10 +139,8 @@ impl View {
             console.line("");
         }
         let rows: Vec<Vec<String>> = self.pieces.iter().map(|piece| piece.row(console)).collect();
-        console.table(&["KIND", "SUBJECT", "NUMBER", "ISSUED", "NEXT UPDATE", "DAYS", "STATE"], &rows);
-        for LeftOutView { file, why } in &self.left_out {
-            console.note(format!("left out: {file}: {why}"));
-        }
+        console.table(&["KIND", "SUBJECT", "NUMBER", "ISSUED", "NEXT UPDATE", "DAYS", "SOURCE", "STATE"], &rows);
+        self.left_out.iter().for_each(|left| left.print(console));
     }
 }
 
@@ -134,7 +157,11 @@ impl PieceView {
             next_update,
             days_left: next_update.map(|until| days(at, until)),
             source: piece.source.clone(),
-            problem: problem.or_else(|| dated(validity, at)),
+            problem: match problem {
+                Some(problem) if problem.is_bad() => Some(problem),
+                // What has expired is out of date whoever signed it.
+                not_judged => dated(validity, at).or(not_judged),
+            },
         }
     }
 
@@ -143,7 +170,10 @@ impl PieceView {
         let day = |time: Option<UnixTime>| or_none(time.map(|time| time.to_string().chars().take(10).collect()));
         let state = match &self.problem {
             None => console.paint(Tone::Good, "ok"),
-            Some(Problem { code, detail }) => console.paint(Tone::Bad, &format!("{code}: {detail}")),
+            Some(problem) => {
+                let tone = if problem.is_bad() { Tone::Bad } else { Tone::Warning };
+                console.paint(tone, &format!("{}: {}", problem.code, problem.detail))
+            }
         };
         vec![
             self.kind.as_str().to_owned(),
@@ -152,6 +182,7 @@ impl PieceView {
             day(self.issued),
             day(self.next_update),
             or_none(self.days_left.map(|days| days.to_string())),
+            self.source.clone(),
             state,
         ]
     }

@@ -37,7 +37,8 @@ pub(crate) enum Credential {
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis credential revoke agents/research/openai@2 --reason 'leaked' --authority-key authority.key --root root.pub \\
+    portcullis credential revoke agents/research/openai@2 --reason 'leaked' \\
+        --authority-key authority.key --root root.pub \\
         --broker https://broker.example.com --token-file token")]
 pub(crate) struct RevokeCredential {
     /// NAME or NAME@VERSION

@@ -22,7 +22,8 @@ use crate::record::RuleArguments;
 #[command(after_long_help = "\
 Examples:
     printf %s \"$API_KEY\" | portcullis credential put agents/research/openai --from - --expires 90d \\
-        --policy agents/research --authority authority.pub --publisher-key publisher.key --root root.pub \\
+        --policy agents/research --authority authority.pub --publisher-key publisher.key \\
+        --root root.pub \\
         --broker https://broker.example.com --token-file token
     portcullis credential put agents/research/gcp --from key.json --file-name gcp.json …
     portcullis credential put agents/research/database --env-file database.env …")]

@@ -20,7 +20,8 @@ use crate::revoke::{RevokeArguments, Target};
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis credential rollback agents/research/openai --reason 'the new key lacks a scope' --authority-key authority.key \\
+    portcullis credential rollback agents/research/openai --reason 'the new key lacks a scope' \\
+        --authority-key authority.key \\
         --root root.pub --broker https://broker.example.com --token-file token")]
 pub(crate) struct Rollback {
     /// The credential's name

@@ -28,7 +28,8 @@ pub(crate) struct ListCredentials {
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-    portcullis credential show agents/research/openai --broker https://broker.example.com --token-file token")]
+    portcullis credential show agents/research/openai --broker https://broker.example.com \\
+        --token-file token")]
 pub(crate) struct ShowCredential {
     /// The credential's name
     name: Name,

@@ -2,6 +2,7 @@
 //!
 //! It needs no network and no broker, and it releases nothing: what comes out is data.
 
+mod recognised;
 mod tdx;
 mod text;
 mod verdict;
@@ -20,12 +21,14 @@ use protocol::time::UnixTime;
 
 use crate::anchors::{self, AnchorsError};
 use crate::calendar::{self, CalendarError};
+use crate::collateral::LeftOutView;
 use crate::collateral::forms::{self as collateral, FormsError};
 use crate::console::Console;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, FileError};
 use crate::pem::{self, Content, PemError};
 use crate::{clock, failure::Exit};
+use recognised::Recognised;
 use verdict::{Asked, PolicyVerdict, Verdict};
 
 /// The largest file of evidence that is read (bytes). Longer than a report with its largest table, so that what is too long is judged, and judged as that.
@@ -53,9 +56,10 @@ Examples:
   A TDX quote with its event log, and collateral as it was fetched or carried:
     portcullis verify quote.bin --collateral ./from-intel --event-log ccel.bin
   As of a past day, against a policy, for a program to read:
-    portcullis verify report.bin --cert chain.pem --at 2026-03-01T00:00:00Z --policy inference.toml --json
+    portcullis verify report.bin --cert chain.pem --at 2026-03-01 --policy inference.toml --json
   Against a policy whose minimum TCB moves with a calendar:
-    portcullis verify report.bin --cert vcek.der --crl milan.crl --policy inference.toml --calendar amd.json")]
+    portcullis verify report.bin --cert vcek.der --crl milan.crl \\
+        --policy inference.toml --calendar amd.json")]
 pub(crate) struct Verify {
     /// The report, or the report followed by its certificate table; or the quote; `-` is standard input
     file: PathBuf,
@@ -84,8 +88,8 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     anchors: Option<PathBuf>,
 
-    /// Judge as of this time; now by default
-    #[arg(long, value_name = "RFC3339", value_parser = UnixTime::parse)]
+    /// Judge as of this day or time (2026-12-24, 2026-12-24T08:00:00Z); now by default
+    #[arg(long, value_name = "TIME", value_parser = clock::moment)]
     at: Option<UnixTime>,
 
     /// The 64 bytes of report data that are expected; not compared by default
@@ -129,6 +133,14 @@ pub(crate) enum VerifyError {
     /// Collateral.
     #[error(transparent)]
     Forms(#[from] FormsError),
+    /// Evidence in another dress or of another kind than any that is judged here.
+    #[error("{path} is {what}", path = path.display())]
+    NotBytes {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: Recognised,
+    },
     /// An argument for another kind of evidence.
     #[error("{path} is {what}; {argument} goes with {other}", path = path.display())]
     OtherKind {
@@ -170,6 +182,7 @@ impl From<VerifyError> for Failure {
             VerifyError::Pem(error) => error.into(),
             VerifyError::Anchors(error) => error.into(),
             VerifyError::Forms(error) => error.into(),
+            VerifyError::NotBytes { what, .. } => Self::usage(error).hint(what.hint()),
             VerifyError::OtherKind { .. } | VerifyError::NoCalendar { .. } => Self::usage(error),
             VerifyError::Calendar(CalendarError::File(error)) => error.into(),
             VerifyError::Calendar(_) => Self::usage(error).hint("`portcullis calendar check --help` shows the form"),
@@ -192,8 +205,10 @@ impl Verify {
         }
         // Without a policy nobody says how old collateral may be: it has to be in force.
         let lapsed = if asked.is_some() { Lapsed::Claimed } else { Lapsed::Rejected };
-        let judged = self.judge(&anchors, lapsed, at)?;
-        let verdict = Verdict::new(anchors.class(), at, judged, asked.as_ref());
+        let (collateral, left_out) = self.collateral()?;
+        let judged = self.judge(collateral, &anchors, lapsed, at)?;
+        let verdict = Verdict::new(anchors.class(), at, judged, asked.as_ref()).with_left_out(left_out);
+        verdict.left_out.iter().for_each(|left| left.print(console));
         if self.json {
             console.json(&verdict);
         } else {
@@ -219,9 +234,17 @@ impl Verify {
     }
 
     /// Reads evidence and collateral and judges them.
-    fn judge(&self, anchors: &Anchors, lapsed: Lapsed, at: UnixTime) -> Result<Result<GenuineEvidence, Rejected>, VerifyError> {
+    fn judge(
+        &self,
+        mut collateral: Collateral,
+        anchors: &Anchors,
+        lapsed: Lapsed,
+        at: UnixTime,
+    ) -> Result<Result<GenuineEvidence, Rejected>, VerifyError> {
         let bytes = files::read(&self.file, "evidence", EVIDENCE)?;
-        let mut collateral = self.collateral()?;
+        if let Some(what) = recognised::of(&bytes) {
+            return Err(VerifyError::NotBytes { path: self.file.clone(), what });
+        }
         let evidence = if is_td_quote(&bytes) {
             Evidence::Tdx(self.quote(bytes.to_vec())?)
         } else {
@@ -235,13 +258,14 @@ impl Verify {
         Ok(attestation::judge_with_steps(&evidence, &prepared, anchors, expected, lapsed, at))
     }
 
-    fn collateral(&self) -> Result<Collateral, VerifyError> {
+    /// The collateral, and what of its files gave none.
+    fn collateral(&self) -> Result<(Collateral, Vec<LeftOutView>), VerifyError> {
         let found = collateral::read(&self.collateral, None)?;
         let mut collateral = forms::collateral(&found.pieces);
         for path in &self.crls {
             collateral.crls.append(&mut pem::read(path, Content::RevocationLists)?);
         }
-        Ok(collateral)
+        Ok((collateral, found.left_out.iter().map(LeftOutView::of).collect()))
     }
 
     /// A TD quote and its event log.
@@ -309,6 +333,8 @@ impl Verdict {
             }
         } else if self.policy.as_ref().is_some_and(PolicyVerdict::is_denied) {
             Failure::failed("denied by the policy").report(console);
+        } else if self.policy.is_none() && self.revocation_is_unknown() {
+            console.note("revocation is unknown: no list that is about this chain was given; --crl or --collateral takes AMD's");
         }
         for code in &self.reason {
             console.note(format!("reason: {code}"));

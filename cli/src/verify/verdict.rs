@@ -1,11 +1,12 @@
 //! What `verify` found, in the shape of its JSON; README.md of this crate documents it.
 
-use attestation::{GenuineEvidence, PlatformClaims, Rejected, Rejection, Step};
+use attestation::{GenuineEvidence, PlatformClaims, Rejected, Rejection, Revocation, Step};
 use policies::{Calendar, Check, Policy};
 use protocol::ids::AnchorClass;
 use protocol::time::UnixTime;
 use serde::Serialize;
 
+use crate::collateral::LeftOutView;
 use crate::failure::Exit;
 
 /// The three answers.
@@ -48,6 +49,9 @@ pub(super) struct Verdict {
     pub(super) policy: Option<PolicyVerdict>,
     /// The codes of whatever failed: one of a rejection, or every failing check of the policy.
     pub(super) reason: Vec<&'static str>,
+    /// Files of collateral that gave nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_out: Vec<LeftOutView>,
 }
 
 /// The step that rejected the evidence.
@@ -127,6 +131,7 @@ impl Verdict {
             claims: None,
             policy: None,
             reason: vec![code],
+            left_out: Vec::new(),
         }
     }
 
@@ -142,7 +147,18 @@ impl Verdict {
             claims: Some(genuine.platform().clone()),
             reason: policy.as_ref().map(PolicyVerdict::failing).unwrap_or_default(),
             policy,
+            left_out: Vec::new(),
         }
+    }
+
+    /// With the files of collateral that gave nothing.
+    pub(super) fn with_left_out(self, left_out: Vec<LeftOutView>) -> Self {
+        Self { left_out, ..self }
+    }
+
+    /// Whether SNP evidence is genuine and nobody knows whether its authority was revoked.
+    pub(super) fn revocation_is_unknown(&self) -> bool {
+        matches!(&self.claims, Some(PlatformClaims::Snp(claims)) if claims.revocation == Revocation::Unknown)
     }
 
     /// The exit code of the answer.

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::wire::{self, Question, Reply, Timed, VERSION, WireError};
+use super::wire::{self, AGENT_BUSY, Question, Reply, Timed, VERSION, WireError};
 use crate::evidence::{AttestInputs, Attested, Attester, Collected, EvidenceError, Local, Source};
 
 /// How long a caller may take to ask, and to take its answer.
@@ -172,7 +172,7 @@ fn accept<S: Source + 'static>(socket: &Served, attester: &Arc<Local<OneAtATime<
             continue;
         };
         let Some(place) = Place::take(&open) else {
-            finish(&stream, &socket.role, &refused("agent-busy", format!("{AGENT_CONNECTIONS} callers are being served on this socket")));
+            finish(&stream, &socket.role, &refused(AGENT_BUSY, format!("{AGENT_CONNECTIONS} callers are being served on this socket")));
             continue;
         };
         let (attester, role) = (Arc::clone(attester), socket.role.clone());

@@ -17,6 +17,9 @@ use crate::evidence::AttestInputs;
 /// The version of these messages. Another one is refused: there is no negotiation.
 pub const VERSION: u32 = 1;
 
+/// The refusal of an agent that already serves as many as it may.
+pub const AGENT_BUSY: &str = "agent-busy";
+
 /// A workload's question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     fn refusal() -> Reply {
-        Reply::Refused { code: "agent-busy".into(), what: "busy".into() }
+        Reply::Refused { code: AGENT_BUSY.into(), what: "busy".into() }
     }
 
     #[test]

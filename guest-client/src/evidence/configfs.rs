@@ -177,9 +177,13 @@ impl Instance {
         Ok(Collected { platform: Platform::SevSnp, report, certificate_table })
     }
 
-    /// A quote, without the zeros behind it.
+    /// A quote, without the zeros behind it. The kernel asks the host for it, and waits half a minute for an answer.
     fn tdx(&self) -> Result<Collected, EvidenceError> {
-        let report = quote::trimmed(self.read("outblob", "the quote", quote::BUFFER)?);
+        let buffer = self.read("outblob", "the quote", quote::BUFFER).map_err(EvidenceError::of_quote)?;
+        if buffer.is_empty() {
+            return Err(EvidenceError::NoQuote { error: None });
+        }
+        let report = quote::trimmed(buffer);
         Ok(Collected { platform: Platform::Tdx, report, certificate_table: Vec::new() })
     }
 
@@ -226,5 +230,27 @@ impl Drop for Instance {
         if let Err(error) = fs::remove_dir(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a report request could not be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_that_is_no_number_is_named_with_what_it_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let instance = Instance(folder.path().join("one"));
+        fs::create_dir(&instance.0).unwrap();
+        let generation = instance.0.join("generation");
+        for (text, expected) in [("7\n", Some(7)), ("7", Some(7)), ("none\n", None), ("-1\n", None), ("", None)] {
+            fs::write(&generation, text).unwrap();
+            match (instance.number("generation"), expected) {
+                (Ok(number), Some(expected)) => assert_eq!(number, expected),
+                (Err(EvidenceError::Attribute { attribute: "generation", found }), None) => assert_eq!(found, text.trim_end()),
+                (other, _) => panic!("{text:?}: {other:?}"),
+            }
+        }
+        fs::remove_file(generation).unwrap();
     }
 }

@@ -5,8 +5,14 @@ use std::path::PathBuf;
 
 use protocol::ids::{Digest, NoRandomness, Platform};
 
+use crate::agent::wire::AGENT_BUSY;
+
 fn named(log: &Option<Digest>) -> String {
     log.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+fn said(error: &Option<io::Error>) -> String {
+    error.as_ref().map_or_else(|| "its answer is empty".to_owned(), ToString::to_string)
 }
 
 /// Why there is no evidence.
@@ -25,6 +31,14 @@ pub enum EvidenceError {
     NotASource {
         /// The socket.
         path: PathBuf,
+    },
+    /// A TD whose kernel shows no configfs folder: `/dev/tdx_guest` alone gives no quote.
+    #[error("this is a TDX guest, which has {}, but {} does not exist", device.display(), configfs.display())]
+    NoTdxConfigfs {
+        /// The device that is there.
+        device: PathBuf,
+        /// The configfs folder that was looked for.
+        configfs: PathBuf,
     },
     /// The configfs folder is not there.
     #[error("{} does not exist", root.display())]
@@ -99,6 +113,12 @@ pub enum EvidenceError {
         /// The size found.
         found: usize,
     },
+    /// The host gave no quote: whatever it lacks, the guest and its kernel are well.
+    #[error("the host gave no quote: {}", said(error))]
+    NoQuote {
+        /// The kernel's answer, `ETIMEDOUT` after half a minute or `EIO`; `None` where the quote is empty.
+        error: Option<io::Error>,
+    },
     /// A quote of a version that has no known place for its report data.
     #[error("the quote is of version {found}, expected 4 or 5")]
     QuoteVersion {
@@ -157,6 +177,14 @@ pub enum EvidenceError {
     /// What it answered is no message.
     #[error("the evidence agent's answer cannot be read: {0}")]
     AgentAnswer(String),
+    /// It cannot answer now: too many ask it, or what it asks itself is busy or down.
+    #[error("the evidence agent cannot answer now ({code}): {what}")]
+    AgentBusy {
+        /// Its stable code.
+        code: String,
+        /// In words.
+        what: String,
+    },
     /// It refused.
     #[error("the evidence agent refused ({code}): {what}")]
     AgentRefused {
@@ -181,6 +209,10 @@ pub enum EvidenceError {
 }
 
 impl EvidenceError {
+    const BUSY: &str = "evidence-busy";
+    const RACED: &str = "evidence-raced";
+    const NO_QUOTE: &str = "evidence-no-quote";
+
     /// A stable name.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -188,16 +220,18 @@ impl EvidenceError {
             Self::NoSource { .. } => "evidence-no-source",
             Self::NotASource { .. } => "evidence-not-a-source",
             Self::NoConfigfs { .. } => "evidence-no-configfs",
+            Self::NoTdxConfigfs { .. } => "evidence-no-tdx-configfs",
             Self::NoProvider => "evidence-no-provider",
             Self::OtherProvider { .. } => "evidence-other-provider",
             Self::PlatformUnknown { .. } => "evidence-platform-unknown",
             Self::PlatformChanged { .. } => "evidence-platform-changed",
             Self::Permission { .. } => "evidence-permission",
-            Self::Raced { .. } => "evidence-raced",
+            Self::Raced { .. } => Self::RACED,
             Self::NotTaken { .. } => "evidence-not-taken",
-            Self::Busy { .. } => "evidence-busy",
+            Self::Busy { .. } => Self::BUSY,
             Self::Attribute { .. } => "evidence-attribute",
             Self::ReportSize { .. } => "evidence-report-size",
+            Self::NoQuote { .. } => Self::NO_QUOTE,
             Self::QuoteVersion { .. } => "evidence-quote-version",
             Self::QuoteCut { .. } => "evidence-quote-cut",
             Self::EventLogChanged { .. } => "evidence-event-log",
@@ -207,6 +241,7 @@ impl EvidenceError {
             Self::Firmware { .. } => "evidence-firmware",
             Self::AgentUnreachable { .. } => "evidence-agent-unreachable",
             Self::AgentAnswer(_) => "evidence-agent-answer",
+            Self::AgentBusy { .. } => "evidence-agent-busy",
             Self::AgentRefused { .. } => "evidence-agent-refused",
             Self::NoRandomness(_) => "no-randomness",
             Self::Io { .. } => "evidence-io",
@@ -222,6 +257,9 @@ impl EvidenceError {
             }
             Self::NotASource { .. } => "an agent needs configfs or device",
             Self::NoConfigfs { .. } => "mount configfs (mount -t configfs none /sys/kernel/config); it needs Linux 6.7 and the module tsm",
+            Self::NoTdxConfigfs { .. } => {
+                "quotes come through configfs-tsm alone: Linux 6.7 or later, with configfs mounted and the modules tsm and tdx_guest"
+            }
             Self::NoProvider => "load the guest's driver (modprobe sev-guest or tdx-guest); without one this machine is no confidential VM",
             Self::OtherProvider { .. } | Self::PlatformUnknown { .. } => "this version speaks AMD SEV-SNP and Intel TDX",
             Self::PlatformChanged { .. } | Self::EventLogChanged { .. } => "something stands between this program and the kernel",
@@ -229,6 +267,9 @@ impl EvidenceError {
             Self::Raced { .. } => "find the other process that writes to tsm/report; only one should",
             Self::NotTaken { .. } => "the kernel's counter may have wrapped (EBUSY), which no writer is told",
             Self::Busy { .. } => "the host throttles report requests; try again later and less often",
+            Self::NoQuote { .. } => {
+                "is the host's quote generation service (QGS) running, and reachable for this VM? It is the host operator's to mend"
+            }
             Self::Attribute { .. }
             | Self::ReportSize { .. }
             | Self::QuoteVersion { .. }
@@ -238,6 +279,7 @@ impl EvidenceError {
             Self::Device { .. } | Self::Firmware { .. } => "see the kernel's log for sev-guest; it is not asked again, to spare its key",
             Self::AgentUnreachable { .. } => "is the evidence agent running, and is the socket of this workload mounted?",
             Self::AgentAnswer(_) => "agent and client may be of different versions",
+            Self::AgentBusy { .. } => "try again later; the evidence agent's log says what it waits for",
             Self::AgentRefused { .. } => "see the evidence agent's log",
             Self::NoRandomness(_) => "the kernel's random generator is not ready",
             Self::Io { .. } => "see the kernel's log",
@@ -247,7 +289,28 @@ impl EvidenceError {
     /// Whether trying again later may help.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Raced { .. } | Self::Busy { .. } | Self::AgentUnreachable { .. })
+        matches!(
+            self,
+            Self::Raced { .. } | Self::Busy { .. } | Self::NoQuote { .. } | Self::AgentUnreachable { .. } | Self::AgentBusy { .. }
+        )
+    }
+
+    /// What an evidence agent's refusal is to whoever asked it: an outage where the agent's own error is one.
+    pub(super) fn refused(code: String, what: String) -> Self {
+        match code.as_str() {
+            AGENT_BUSY | Self::BUSY | Self::RACED | Self::NO_QUOTE => Self::AgentBusy { code, what },
+            _ => Self::AgentRefused { code, what },
+        }
+    }
+
+    /// An error of reading the quote, with those told apart that are the host's: `ETIMEDOUT` where it never answers, `EIO` where it says no.
+    pub(super) fn of_quote(error: Self) -> Self {
+        match error {
+            Self::Io { error, .. } if matches!(error.raw_os_error(), Some(libc::ETIMEDOUT | libc::EIO)) => {
+                Self::NoQuote { error: Some(error) }
+            }
+            other => other,
+        }
     }
 
     /// An error of a file operation, with the ones that mean something here told apart.

@@ -45,9 +45,12 @@ impl EventLogChoice {
             },
             Self::File(path) => file(path)?,
         };
+        // An area that firmware never wrote to, of whichever byte memory was filled with, is no log.
+        if is_padding(&log) {
+            return Ok(None);
+        }
         let end = records(&log).map_or(log.len(), |end| end.saturating_add(PADDING).min(log.len()));
-        // An area that firmware left empty is no log.
-        Ok(log.get(..end).map(<[u8]>::to_vec).filter(|log| !log.is_empty()))
+        Ok(log.get(..end).map(<[u8]>::to_vec))
     }
 }
 
@@ -182,10 +185,20 @@ mod tests {
         let behind = [good.as_slice(), &[0xff; 100], b"something behind the padding"].concat();
         let mut other_algorithm = [good.as_slice(), &[0xff; 100]].concat();
         other_algorithm[28 + 4 + 33 + 12] = 0x0b;
-        for log in [behind, other_algorithm, good[..good.len() - 1].to_vec(), vec![0xff; 4096], vec![7; 10]] {
+        for log in [behind, other_algorithm, good[..good.len() - 1].to_vec(), vec![7; 10]] {
             assert_eq!(read(&log).unwrap(), log);
         }
+    }
+
+    #[test]
+    fn an_area_that_holds_padding_alone_is_no_log() {
+        for byte in [0xff, 0] {
+            assert_eq!(read(&vec![byte; 64 * 1024]), None);
+            let touched = [vec![byte; 4095], vec![7]].concat();
+            assert_eq!(read(&touched).unwrap(), touched, "whatever it is, it is for the broker to judge");
+        }
         assert_eq!(read(&[]), None);
+        assert_eq!(read(&[[0xff; 8], [0; 8]].concat()).unwrap().len(), 16, "two bytes are not one filling");
     }
 
     #[test]

@@ -288,13 +288,11 @@ impl Choice {
     /// The source that this process owns by it.
     ///
     /// # Errors
-    /// [`EvidenceError::NoSource`] where `auto` finds none, [`EvidenceError::NotASource`] for an agent's socket.
+    /// [`EvidenceError::NoSource`] or [`EvidenceError::NoTdxConfigfs`] where `auto` finds none, [`EvidenceError::NotASource`] for an agent's socket.
     pub fn source(&self, interfaces: &Interfaces) -> Result<Box<dyn Source>, EvidenceError> {
         let Interfaces { configfs, event_log } = interfaces;
         match self {
-            Self::Auto if configfs.is_dir() => Self::Configfs.source(interfaces),
-            Self::Auto if Path::new(device::PATH).exists() => Self::Device.source(interfaces),
-            Self::Auto => Err(EvidenceError::NoSource { configfs: configfs.clone(), device: PathBuf::from(device::PATH) }),
+            Self::Auto => found(configfs, Path::new(device::PATH), Path::new(TDX_DEVICE))?.source(interfaces),
             Self::Configfs => Ok(Box::new(ConfigfsTsm::at(configfs).with_event_log(event_log.clone()))),
             Self::Device => Ok(Box::new(SevGuestDevice::open()?)),
             Self::Agent(path) => Err(EvidenceError::NotASource { path: path.clone() }),
@@ -313,9 +311,43 @@ impl Choice {
     }
 }
 
+/// What a TD has on every kernel that can run in one. It gives reports for this machine alone, and no quotes.
+const TDX_DEVICE: &str = "/dev/tdx_guest";
+
+/// What `auto` stands for on this machine.
+fn found(configfs: &Path, snp: &Path, tdx: &Path) -> Result<Choice, EvidenceError> {
+    if configfs.is_dir() {
+        Ok(Choice::Configfs)
+    } else if snp.exists() {
+        Ok(Choice::Device)
+    } else if tdx.exists() {
+        Err(EvidenceError::NoTdxConfigfs { device: tdx.to_owned(), configfs: configfs.to_owned() })
+    } else {
+        Err(EvidenceError::NoSource { configfs: configfs.to_owned(), device: snp.to_owned() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn auto_takes_what_is_there_and_tells_a_td_on_an_old_kernel_what_it_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let (configfs, snp, tdx) = (path("report"), path("sev-guest"), path("tdx_guest"));
+        let auto = || found(&configfs, &snp, &tdx);
+        assert!(matches!(auto(), Err(EvidenceError::NoSource { device, .. }) if device == snp));
+        std::fs::write(&tdx, "").unwrap();
+        let old = auto().unwrap_err();
+        assert!(matches!(&old, EvidenceError::NoTdxConfigfs { device, configfs: looked } if *device == tdx && *looked == configfs));
+        assert!(old.hint().contains("Linux 6.7"), "{}", old.hint());
+        std::fs::create_dir(&configfs).unwrap();
+        assert!(matches!(auto(), Ok(Choice::Configfs)));
+        std::fs::remove_dir(&configfs).unwrap();
+        std::fs::write(&snp, "").unwrap();
+        assert!(matches!(auto(), Ok(Choice::Device)));
+    }
 
     #[test]
     fn a_choice_reads_back() {

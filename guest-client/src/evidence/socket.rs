@@ -53,7 +53,7 @@ impl Attester for AgentSocket {
                 check(&evidence, &transcript)?;
                 Ok(Attested { transcript, evidence })
             }
-            Reply::Refused { code, what } => Err(EvidenceError::AgentRefused { code, what }),
+            Reply::Refused { code, what } => Err(EvidenceError::refused(code, what)),
         }
     }
 }
