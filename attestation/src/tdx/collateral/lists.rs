@@ -1,7 +1,7 @@
 //! Intel's revocation lists: the root's, which can name PCK authorities and signers of collateral, and one of each PCK authority, which
 //! can name PCK certificates.
 
-use crate::collateral::{TdxPiece, TdxPieceKind};
+use crate::collateral::{TdxPiece, TdxPieceKind, TdxSignature};
 use crate::tdx::certificate::{PLATFORM_CA, PROCESSOR_CA};
 use crate::tdx::p256::IssuerKey;
 use crate::tdx::pck::{Authority, authority_named};
@@ -146,21 +146,31 @@ impl Lists {
         self.refused.iter().map(|(index, rejection)| (*index, rejection)).chain(pck)
     }
 
+    /// Which lists nobody could judge, by place in the collateral: no authority of their issuer's name is at hand.
+    pub(super) fn unjudged(&self) -> impl Iterator<Item = usize> {
+        self.pck.iter().filter(|list| matches!(list.trust, Trust::Unasked)).map(|list| list.index)
+    }
+
     /// What is held and trusted, and which PCK lists wait for their authority.
     pub(super) fn pieces(&self) -> Vec<TdxPiece> {
-        let piece = |kind, authority, window: ListWindow| TdxPiece {
+        let piece = |kind, authority, signature, window: ListWindow| TdxPiece {
             kind,
             fmspc: None,
             authority,
+            signature,
             evaluation: None,
             issued: window.this_update,
             next_update: window.next_update,
         };
-        let root = self.root.iter().map(|list| piece(TdxPieceKind::RootCrl, None, list.window));
-        let pck = self.pck.iter().filter(|list| !matches!(list.trust, Trust::Refused(_)));
-        let pck = pck.map(|list| {
+        let root = self.root.iter().map(|list| piece(TdxPieceKind::RootCrl, None, TdxSignature::Verified, list.window));
+        let pck = self.pck.iter().filter_map(|list| {
+            let signature = match list.trust {
+                Trust::Under(_) => TdxSignature::Verified,
+                Trust::Unasked => TdxSignature::NotJudged,
+                Trust::Refused(_) => return None,
+            };
             let authority = common_name(&list.issuer).ok().and_then(authority_named);
-            piece(TdxPieceKind::PckCrl, authority, list.list.window)
+            Some(piece(TdxPieceKind::PckCrl, authority, signature, list.list.window))
         });
         root.chain(pck).collect()
     }
