@@ -85,6 +85,23 @@ impl Forecast {
 }
 
 impl Policy {
+    /// The last second at which this policy takes a revocation list of the vendor of a kind of platform, by its dates. `None` where it has
+    /// no table for such platforms.
+    #[must_use]
+    pub fn takes_list_until(&self, platform: Platform, issued: UnixTime, next_update: UnixTime) -> Option<UnixTime> {
+        let served = match platform {
+            Platform::SevSnp => self.rules.snp.is_some(),
+            Platform::Tdx => self.rules.tdx.is_some(),
+        };
+        served.then(|| last_second(self.rules.revocation, issued, next_update))
+    }
+
+    /// The same of a TCB info or QE identity of Intel's.
+    #[must_use]
+    pub fn takes_document_until(&self, issued: UnixTime, next_update: UnixTime) -> Option<UnixTime> {
+        self.rules.tdx.as_ref().map(|rules| last_second(rules.collateral, issued, next_update))
+    }
+
     /// The first of the checks on time that these claims will fail, if neither they nor the collateral behind them change: revocation list,
     /// TCB info and QE identity, periods of grace, the TCB calendar. `None` where no time is in sight.
     ///
@@ -107,6 +124,13 @@ impl Policy {
         };
         times.push(revocation(rules.revocation, claims.revocation, at));
         times.into_iter().min_by_key(|forecast| forecast.denied_at)
+    }
+}
+
+fn last_second(rule: Age, issued: UnixTime, next_update: UnixTime) -> UnixTime {
+    match rule {
+        Age::InForce => next_update,
+        Age::AtMost(age) => issued.plus(age),
     }
 }
 

@@ -216,6 +216,19 @@ fn a_forecast_for_tdx_looks_at_collateral_and_grace() {
 }
 
 #[test]
+fn a_policy_says_how_long_it_takes_a_list_or_a_document() {
+    use protocol::ids::Platform::{SevSnp, Tdx};
+    let (issued, next) = (later(0), later(10));
+    let of_snp = policy("0 days", "");
+    assert_eq!(of_snp.takes_list_until(SevSnp, issued, next), Some(later(60)), "its own limit, not the list's");
+    assert_eq!((of_snp.takes_list_until(Tdx, issued, next), of_snp.takes_document_until(issued, next)), (None, None));
+    let of_tdx = tdx_policy("");
+    assert_eq!((of_tdx.takes_list_until(Tdx, issued, next), of_tdx.takes_list_until(SevSnp, issued, next)), (Some(later(400)), None));
+    assert_eq!(of_tdx.takes_document_until(issued, next), Some(next), "where it has no limit, the document's");
+    assert_eq!(tdx_policy("collateral-max-age = \"5 days\"").takes_document_until(issued, next), Some(later(5)));
+}
+
+#[test]
 fn a_platform_without_a_table_has_no_forecast() {
     assert_eq!(tdx_policy("").forecast(&Aging::from(&PlatformClaims::Snp(snp())), None, later(0)), None);
 }
