@@ -40,7 +40,10 @@ impl Intel {
     fn prepare(pieces: &[CollateralPiece], anchors: &Anchors) -> Self {
         let Collateral { tdx, .. } = forms::collateral(pieces);
         let prepared = PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, anchors);
-        let problems = prepared.problems().map(|(piece, rejection)| (piece, Problem::from(rejection.clone()))).collect();
+        let unjudged =
+            || not_judged("the certificate of its PCK authority is not here: nobody can tell whether the list is the authority's own");
+        let problems = prepared.problems().map(|(piece, rejection)| (piece, Problem::from(rejection.clone())));
+        let problems = problems.chain(prepared.unjudged().into_iter().map(|piece| (piece, unjudged()))).collect();
         Self { problems, seen: BTreeMap::new() }
     }
 
