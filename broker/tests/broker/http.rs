@@ -107,7 +107,7 @@ pub fn problem(answer: &Answer, status: u16, code: &str) -> Problem {
 }
 
 /// Every log line of this process, at the most talkative level.
-fn logs() -> Arc<Mutex<Vec<u8>>> {
+pub fn logs() -> Arc<Mutex<Vec<u8>>> {
     struct Lines(Arc<Mutex<Vec<u8>>>);
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
