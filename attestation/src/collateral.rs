@@ -89,8 +89,8 @@ impl PreparedCollateral {
         self.problems.iter().map(|(piece, rejection)| (piece.clone(), rejection))
     }
 
-    /// What is held for TDX whose signatures hold, and until when. A list of a PCK authority that is not at hand itself counts; whether
-    /// it is the authority's own, the first PCK chain shows.
+    /// What is held for TDX, and until when: pieces whose signatures hold, and lists of PCK authorities that are not at hand, which say so.
+    /// Whether such a list is the authority's own, the first PCK chain shows; if it is not, every chain of that authority is rejected.
     #[must_use]
     pub fn tdx_pieces(&self) -> Vec<TdxPiece> {
         self.tdx.pieces()
@@ -123,12 +123,23 @@ pub struct TdxPiece {
     pub fmspc: Option<[u8; 6]>,
     /// Of a list of PCK certificates: whose it is.
     pub authority: Option<PckAuthority>,
+    /// Whether its signature was judged.
+    pub signature: TdxSignature,
     /// Of a document: `tcbEvaluationDataNumber`.
     pub evaluation: Option<u32>,
     /// When it was issued.
     pub issued: UnixTime,
     /// When the next one is due.
     pub next_update: UnixTime,
+}
+
+/// Whether a piece's signature was judged. What was judged and found bad is no piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TdxSignature {
+    /// It verified.
+    Verified,
+    /// A list of a PCK authority of whose name none is at hand: it may be anybody's.
+    NotJudged,
 }
 
 /// Kinds of TDX collateral.

@@ -2,9 +2,9 @@
 
 mod soft;
 
-use attestation::{ProductLine, Rejection, Revocation, SigningKeyKind};
+use attestation::{Collateral, PreparedCollateral, ProductLine, Rejection, Revocation, SigningKeyKind};
 use protocol::time::UnixTime;
-use soft::{Case, NOW};
+use soft::{Case, NOW, anchors};
 use testbed::der;
 use testbed::rsa::{Hash, PssParameters};
 use testbed::snp::{Authority, Extension, Leaf, Line, Name, RevocationList, Root, SignatureState, SoftPlatform};
@@ -125,11 +125,53 @@ fn a_list_of_the_collateral_is_the_roots_or_refused_by_its_place() {
         case.collateral.crls[1] = flaw;
         assert_eq!(case.fails(), expected);
     }
-    case.collateral.crls[1] = milan().crl_with(|list| list.issuer = Name::amd("ARK-Other"));
-    assert_eq!(case.fails(), Rejection::CrlIssuer { index: 1, found: "ARK-Other".to_owned() });
-    // Another line's list is that line's matter, whatever it says.
-    case.collateral.crls[1] = SoftPlatform::new(Line::Genoa).crl_der(&[milan().serial(Authority::Ask)]);
+    // Another's list is that one's matter, whatever it says, and whether it is a root in force or not.
+    let others = [
+        milan().crl_with(|list| {
+            list.issuer = Name::amd("ARK-Other");
+            list.revoke(milan().serial(Authority::Ask));
+        }),
+        SoftPlatform::new(Line::Genoa).crl_der(&[milan().serial(Authority::Ask)]),
+    ];
+    for other in others {
+        case.collateral.crls[1] = other;
+        case.passes();
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_list_is_seen_without_evidence() {
+    let problems = |crls: Vec<Vec<u8>>| {
+        let prepared = PreparedCollateral::prepare(Collateral { crls, ..Collateral::default() }, &anchors());
+        prepared.problems().map(|(piece, rejection)| (piece, rejection.clone())).collect::<Vec<_>>()
+    };
+    let found = problems(vec![
+        milan().crl_der(&[]),
+        milan().crl_with(|list| list.issuer = Name::amd("ARK-Other")),
+        milan().under(Root::Other).crl_der(&[]),
+        b"no list".to_vec(),
+    ]);
+    let [issuer, signature, malformed] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(*issuer, ("SNP revocation list 1".to_owned(), Rejection::CrlIssuer { index: 1, found: "ARK-Other".to_owned() }));
+    assert_eq!(*signature, ("SNP revocation list 2".to_owned(), Rejection::CrlSignature { index: 2, line: ProductLine::Milan }));
+    assert!(matches!(malformed.1, Rejection::CrlMalformed { index: 3, .. }), "{malformed:?}");
+    assert_eq!(problems(vec![milan().crl_der(&[7]), SoftPlatform::new(Line::Genoa).crl_der(&[])]), []);
+}
+
+#[test]
+fn a_revoked_authority_that_is_merely_held_refuses_nobody_whom_it_did_not_sign() {
+    let old = milan().ask_with(|ask| ask.serial = 0x01_0007);
+    let mut case = Case::milan().collateral_crl(milan().crl_der(&[0x01_0007]));
+    case.collateral.certificates.push(old.clone());
     case.passes();
+    // The near miss: it is what the leaf leads to the root by.
+    case.evidence.certificates.remove(1);
+    let expected = Rejection::AuthorityRevoked { line: ProductLine::Milan, subject: "SEV-Milan".to_owned(), serial: "10007".to_owned() };
+    assert_eq!(case.fails(), expected);
+    // And it is not worth keeping.
+    let check = |lists: &[Vec<u8>]| attestation::judge_amd_revocation(&old, lists, ProductLine::Milan, &anchors());
+    assert_eq!(check(&case.collateral.crls), Err(expected));
+    assert_eq!(check(&[milan().crl_der(&[0x01_0008]), SoftPlatform::new(Line::Genoa).crl_der(&[0x01_0007])]), Ok(()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod soft_tdx;
 
-use attestation::{HexBytes, Lapsed, SignedBody, TdxPieceKind, TdxRejection};
+use attestation::{HexBytes, Lapsed, SignedBody, TdxPieceKind, TdxRejection, TdxSignature};
 use protocol::limits;
 use protocol::time::UnixTime;
 use soft_tdx::{Case, NOW, anchors, unused_bits};
@@ -429,10 +429,31 @@ fn what_is_held_is_listed_with_its_dates() {
     assert_eq!(pieces[0].fmspc, Some(soft().fmspc));
     assert_eq!(pieces[3].authority, Some(attestation::PckAuthority::Platform));
     assert_eq!(pieces[2].next_update.seconds(), soft().validity.root_list.not_after);
+    assert!(pieces.iter().all(|piece| piece.signature == TdxSignature::Verified), "{pieces:?}");
     // Under other anchors nothing of it is trusted, and every piece says why.
     let other = case.prepared(&attestation::Anchors::vendor());
-    assert_eq!(other.tdx_pieces().iter().filter(|piece| piece.kind != TdxPieceKind::PckCrl).count(), 0);
+    let unproven: Vec<_> = other.tdx_pieces().iter().map(|piece| (piece.kind, piece.signature)).collect();
+    assert_eq!(unproven, [(TdxPieceKind::PckCrl, TdxSignature::NotJudged)]);
     let problems: Vec<String> = other.problems().map(|(piece, rejection)| format!("{piece}: {}", rejection.code())).collect();
     assert_eq!(problems[..2], ["TDX TCB info 0: tdx-signer-root", "TDX QE identity 0: tdx-signer-root"]);
     assert!(pem::chain(&[]).is_empty());
+}
+
+#[test]
+fn a_list_whose_authority_is_not_at_hand_is_one_that_was_not_judged() {
+    let mut case = Case::genuine();
+    let signatures = |case: &Case| {
+        let prepared = case.prepared(&anchors());
+        let lists = prepared.tdx_pieces().into_iter().filter(|piece| piece.kind == TdxPieceKind::PckCrl);
+        (lists.map(|piece| piece.signature).collect::<Vec<_>>(), prepared.problems().count())
+    };
+    assert_eq!(signatures(&case), (vec![TdxSignature::Verified], 0));
+    let authorities = std::mem::take(&mut case.collateral.certificates);
+    let not_judged = (vec![TdxSignature::NotJudged], 0);
+    let pck = case.collateral.crls.len() - 1;
+    assert_eq!(signatures(&case), not_judged, "a genuine one too: nobody can tell");
+    case.collateral.crls[pck] = soft().under(Root::Other).collateral().pck_list;
+    assert_eq!(signatures(&case), not_judged);
+    case.collateral.certificates = authorities;
+    assert_eq!(signatures(&case), (vec![], 1), "its authority says that it is none of its");
 }

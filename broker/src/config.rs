@@ -222,7 +222,8 @@ impl Default for Collateral {
     }
 }
 
-/// A vendor's collateral. Its table alone says that the broker is not ready while it could verify no platform of the vendor's.
+/// A vendor's collateral. Its table alone says that platforms of the vendor's are served here: where none of any vendor that has one could
+/// be verified, the broker is not ready.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VendorCollateral {
@@ -273,10 +274,12 @@ impl Collateral {
 
     /// The vendors whose platforms are served here.
     #[must_use]
-    pub const fn vendors(&self) -> Vendors {
+    pub fn vendors(&self) -> Vendors {
+        let named = |is: bool| if is { Named::Yes } else { Named::No };
         Vendors {
-            amd: if self.amd.is_some() { Named::Yes } else { Named::No },
-            intel: if self.intel.is_some() { Named::Yes } else { Named::No },
+            amd: named(self.amd.is_some()),
+            intel: named(self.intel.is_some()),
+            intel_upstream: named(self.intel.as_ref().is_some_and(|intel| intel.upstream.is_some())),
         }
     }
 }
@@ -534,7 +537,11 @@ mod tests {
         assert_eq!(urls(""), [None, None]);
         assert_eq!(urls("[collateral.amd]\n[collateral.intel]\n"), [None, None]);
         let vendors = parse("[collateral.amd]\n").unwrap().vendors();
-        assert_eq!(vendors, Vendors { amd: Named::Yes, intel: Named::No });
+        assert_eq!(vendors, Vendors { amd: Named::Yes, ..Vendors::default() });
+        let vendors = parse("[collateral.intel]\n").unwrap().vendors();
+        assert_eq!(vendors, Vendors { intel: Named::Yes, ..Vendors::default() });
+        let vendors = parse("[collateral.intel]\nupstream = \"vendor\"\n").unwrap().vendors();
+        assert_eq!(vendors, Vendors { intel: Named::Yes, intel_upstream: Named::Yes, ..Vendors::default() });
         assert_eq!(urls("[collateral.amd]\nupstream = \"vendor\"\n"), [Some(feed::upstream::AMD.to_owned()), None]);
         let mirror = "[collateral.intel]\nupstream = \"http://pccs:8081/x\"\nupdate = \"standard\"\n";
         assert_eq!(urls(mirror), [None, Some("http://pccs:8081/x".to_owned())]);

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use protocol::time::UnixTime;
 
-use crate::collateral::PieceKey;
+use crate::collateral::{Ability, PieceKey, Vendor};
 use crate::feed::Counters;
 
 /// Of each kind of collateral: how many pieces are kept, and the earliest last second.
@@ -34,6 +34,7 @@ pub struct Metrics {
     documents: Family<[(&'static str, &'static str); 1], Counter>,
     pieces: Family<[(&'static str, &'static str); 1], Gauge<u64, AtomicU64>>,
     expiry: Family<[(&'static str, &'static str); 1], Gauge<i64, AtomicI64>>,
+    verifiable: Family<[(&'static str, &'static str); 1], Gauge<u64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -53,10 +54,13 @@ impl Metrics {
         let expiry = Family::default();
         let help = "Until the first piece of a kind expires; negative once it has";
         registry.register_with_unit("collateral_expiry", help, Unit::Seconds, expiry.clone());
+        let verifiable = Family::default();
+        let help = "Whether some platform of a vendor that the configuration names could be verified (1), or none (0)";
+        registry.register("collateral_verifiable", help, verifiable.clone());
         registry.register("collateral_fetches", "Fetches of collateral by source and outcome", feed.fetches.clone());
         let help = "Fetches of collateral that guests asked for beyond their budget, by source";
         registry.register("collateral_budget_refusals", help, feed.refusals.clone());
-        Self { registry, decisions, seconds, log_entries, documents, pieces, expiry }
+        Self { registry, decisions, seconds, log_entries, documents, pieces, expiry, verifiable }
     }
 
     /// Counts an outcome: `granted`, `identified`, `permitted`, `refused` or `rejected`, with the first reason where there is one.
@@ -74,10 +78,14 @@ impl Metrics {
         self.seconds.observe(seconds);
     }
 
-    /// The text form, with what is so at this moment: the size of the log, and what collateral is kept.
+    /// The text form, with what is so at this moment: the size of the log, what collateral is kept, and what it is good for.
     #[must_use]
-    pub fn text(&self, log_entries: u64, collateral: &Sums, at: UnixTime) -> String {
+    pub fn text(&self, log_entries: u64, collateral: &Sums, abilities: &[(Vendor, Ability)], at: UnixTime) -> String {
         self.log_entries.set(log_entries);
+        for (vendor, ability) in abilities {
+            let verifiable = u64::from(!matches!(ability, Ability::No(_)));
+            self.verifiable.get_or_create(&[("vendor", vendor.as_str())]).set(verifiable);
+        }
         self.expiry.clear();
         for kind in PieceKey::KINDS {
             let (count, earliest) = collateral.get(kind).map_or((0, None), |(count, earliest)| (*count, Some(*earliest)));
@@ -106,7 +114,10 @@ mod tests {
         metrics.count("refused", "snp-measurement");
         let at = UnixTime::from_seconds(1_800_000_000);
         let sums = Sums::from([("amd-crl", (2, UnixTime::from_seconds(1_799_999_990)))]);
-        let text = metrics.text(7, &sums, at);
+        let abilities = [(Vendor::Amd, Ability::Until(at)), (Vendor::Intel, Ability::No("no list"))];
+        let text = metrics.text(7, &sums, &abilities, at);
+        assert!(text.contains("portcullis_collateral_verifiable{vendor=\"amd\"} 1"), "{text}");
+        assert!(text.contains("portcullis_collateral_verifiable{vendor=\"intel\"} 0"), "{text}");
         assert!(text.contains("portcullis_collateral_pieces{kind=\"amd-crl\"} 2"), "{text}");
         assert!(text.contains("portcullis_collateral_expiry_seconds{kind=\"amd-crl\"} -10"), "{text}");
         assert!(text.contains("portcullis_collateral_pieces{kind=\"vcek\"} 0"), "{text}");

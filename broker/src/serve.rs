@@ -7,6 +7,7 @@ use std::time::Duration;
 use protocol::entries::{Event, RejectionCount};
 use protocol::ids::AnchorClass;
 use protocol::messages::InstallationAnswer;
+use protocol::time::UnixTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -156,8 +157,11 @@ fn announce(installation: &Installation, url: &str, broker: &Broker) {
 async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, warn_before: Duration, mut stop: watch::Receiver<bool>) {
     loop {
         let stopping = tokio::time::timeout(HOUSEKEEPING, stop.wait_for(|stop| *stop)).await.is_ok();
-        broker.collateral.refresh(clock::now()).await;
-        warn_of_expiry(&broker, warn_before);
+        let at = clock::now();
+        broker.collateral.refresh(at).await;
+        warn_of_expiry(&broker, warn_before, at);
+        let documents = broker.ledger.published().documents;
+        broker.collateral.forget_lapsed(&|piece| documents.usable_until(piece), at).await;
         broker.forget_quiet_clients();
         if let Some(issuer) = &broker.issuer {
             if let Err(error) = issuer.rotate(&broker.ledger, clock::now()).await {
@@ -178,15 +182,17 @@ async fn housekeeping(broker: Arc<Broker>, kept: PathBuf, warn_before: Duration,
     }
 }
 
-/// One line a piece and day.
-fn warn_of_expiry(broker: &Broker, warn_before: Duration) {
-    let at = clock::now();
+/// One line a piece and day, with the last second at which some policy in force takes it.
+pub fn warn_of_expiry(broker: &Broker, warn_before: Duration, at: UnixTime) {
+    let documents = broker.ledger.published().documents;
     for piece in broker.collateral.expiring(warn_before, at) {
-        let (key, until, fetched_at) = (&piece.key, piece.until, piece.fetched_at);
-        if until < at {
-            tracing::warn!(%key, %until, %fetched_at, "collateral has expired; policies that allow for its age go on");
+        let (key, until, fetched_at, usable_until) = (&piece.key, piece.until, piece.fetched_at, documents.usable_until(&piece));
+        if at <= until {
+            tracing::warn!(%key, %until, %usable_until, %fetched_at, "collateral expires soon");
+        } else if at <= usable_until {
+            tracing::warn!(%key, %until, %usable_until, %fetched_at, "collateral has expired; policies that allow for its age go on");
         } else {
-            tracing::warn!(%key, %until, %fetched_at, "collateral expires soon");
+            tracing::warn!(%key, %until, %usable_until, %fetched_at, "collateral has expired, and no policy in force allows for its age");
         }
     }
 }

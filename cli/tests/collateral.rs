@@ -125,6 +125,24 @@ fn verify_ends_with_1_where_a_piece_is_bad_or_out_of_date() {
 }
 
 #[test]
+fn verify_says_of_a_list_without_its_authority_that_it_was_not_judged() {
+    let desk = Desk::new();
+    let soft = testbed::tdx::SoftTdx::new();
+    std::fs::create_dir(desk.path("intel")).unwrap();
+    desk.write("anchors.pem", pem("CERTIFICATE", &soft.root_der()));
+    desk.write("intel/root.crl", soft.collateral().root_list);
+    desk.write("intel/pck.crl", soft.collateral().pck_list);
+    let problems = || {
+        let ran = desk.run(&format!("collateral verify ./intel --anchors ./anchors.pem --at {AT} --json"));
+        let pieces = ran.json()["pieces"].as_array().unwrap().clone();
+        (ran.exit, pieces.iter().map(|piece| piece["problem"]["code"].clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(problems(), (Exit::Done, vec![json!("not-judged"), json!(null)]));
+    desk.write("intel/pck_issuer_chain.pem", soft.collateral().pck_list_issuer_chain);
+    assert_eq!(problems(), (Exit::Done, vec![json!(null), json!(null)]));
+}
+
+#[test]
 fn a_flipped_bit_in_a_list_or_certificate_is_found() {
     let desk = Desk::new();
     for name in ["amd/crl", "amd/vcek.der"] {

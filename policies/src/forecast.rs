@@ -85,6 +85,29 @@ impl Forecast {
 }
 
 impl Policy {
+    /// The last second at which this policy takes a list of revoked certificates of a kind of platform (AMD's root's; a PCK authority's of
+    /// Intel's), by its dates. `None` where it has no table for such platforms.
+    #[must_use]
+    pub fn takes_list_until(&self, platform: Platform, issued: UnixTime, next_update: UnixTime) -> Option<UnixTime> {
+        let served = match platform {
+            Platform::SevSnp => self.rules.snp.is_some(),
+            Platform::Tdx => self.rules.tdx.is_some(),
+        };
+        served.then(|| general::fresh_until(self.rules.revocation, issued, next_update))
+    }
+
+    /// The same of a list of Intel's root.
+    #[must_use]
+    pub fn takes_root_list_until(&self, issued: UnixTime, next_update: UnixTime) -> Option<UnixTime> {
+        self.rules.tdx.as_ref().map(|_| tdx::root_list_fresh_until(self.rules.revocation, issued, next_update))
+    }
+
+    /// The same of a TCB info or QE identity of Intel's.
+    #[must_use]
+    pub fn takes_document_until(&self, issued: UnixTime, next_update: UnixTime) -> Option<UnixTime> {
+        self.rules.tdx.as_ref().map(|rules| general::fresh_until(rules.collateral, issued, next_update))
+    }
+
     /// Every check on published dates and TCBs that an SNP platform fails or will fail, if neither it nor what is published changes, the
     /// earliest first. `revocation` is what its line's list says now.
     ///
@@ -96,7 +119,7 @@ impl Policy {
         let SnpAging { product, committed, reported, launch, .. } = platform;
         let denials = snp::denials(rules, *product, [committed, reported, launch], calendar, at);
         let mut times: Vec<Forecast> = denials.into_iter().map(|(from, code, why)| Forecast::new(from, code, why)).collect();
-        let fresh_until = |this, next| general::list_fresh_until(self.rules.revocation, this, next);
+        let fresh_until = |this, next| general::fresh_until(self.rules.revocation, this, next);
         times.push(list(&codes::REVOCATION_AGE, "revocation list", revocation, fresh_until, at));
         sorted(times)
     }
@@ -108,7 +131,7 @@ impl Policy {
         let TdxStanding { tcb, tcb_info, qe_identity, revocation, root_revocation } = standing;
         let lists = self.rules.revocation;
         let mut times = documents(rules, tcb_info, qe_identity);
-        let fresh_until = |this, next| general::list_fresh_until(lists, this, next);
+        let fresh_until = |this, next| general::fresh_until(lists, this, next);
         times.push(list(&codes::REVOCATION_AGE, "PCK authority's revocation list", *revocation, fresh_until, at));
         let fresh_until = |this, next| tdx::root_list_fresh_until(lists, this, next);
         times.push(list(&codes::TDX_ROOT_REVOCATION, "root's revocation list", *root_revocation, fresh_until, at));

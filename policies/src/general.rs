@@ -75,11 +75,11 @@ pub(crate) fn revocation(rule: Age, claim: Revocation, at: UnixTime, checks: &mu
         Age::InForce => "a revocation list in force".to_owned(),
         Age::AtMost(age) => format!("a revocation list issued at most {} ago", words(age)),
     };
-    list(&codes::REVOCATION_AGE, expected, claim, |this_update, next_update| list_fresh_until(rule, this_update, next_update), at, checks);
+    list(&codes::REVOCATION_AGE, expected, claim, |this_update, next_update| fresh_until(rule, this_update, next_update), at, checks);
 }
 
-/// The last second at which that list is fresh enough.
-pub(crate) fn list_fresh_until(rule: Age, this_update: UnixTime, next_update: UnixTime) -> UnixTime {
+/// The last second at which a list or document is fresh enough.
+pub(crate) fn fresh_until(rule: Age, this_update: UnixTime, next_update: UnixTime) -> UnixTime {
     match rule {
         Age::InForce => next_update,
         Age::AtMost(age) => this_update.plus(age),

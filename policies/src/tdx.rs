@@ -354,10 +354,7 @@ const fn accepted_advisories(rules: &TdxTcb, status: TcbStatus) -> Option<&List<
 
 /// The last second at which a document is fresh enough.
 pub(crate) fn fresh_until(rule: Age, source: &CollateralSource) -> UnixTime {
-    match rule {
-        Age::InForce => source.next_update,
-        Age::AtMost(age) => source.issued.plus(age),
-    }
+    general::fresh_until(rule, source.issued, source.next_update)
 }
 
 fn collateral(rule: Age, [tcb_info, qe_identity]: [&CollateralSource; 2], at: UnixTime, checks: &mut Checks) {
@@ -374,7 +371,7 @@ fn collateral(rule: Age, [tcb_info, qe_identity]: [&CollateralSource; 2], at: Un
 /// The root's list. Intel issues one about once a year, so that a limit that is meant for the other lists does not make it run out
 /// before its own due; past that it bounds this list too.
 pub(crate) fn root_list_fresh_until(rule: Age, this_update: UnixTime, next_update: UnixTime) -> UnixTime {
-    general::list_fresh_until(rule, this_update, next_update).max(next_update)
+    general::fresh_until(rule, this_update, next_update).max(next_update)
 }
 
 fn root_revocation(rule: Age, claim: Revocation, at: UnixTime, checks: &mut Checks) {

@@ -272,3 +272,18 @@ fn a_platform_without_a_table_is_denied_now() {
     let found = forecasts(&policy("5 days", ""), &PlatformClaims::Tdx(tdx()), None, later(0));
     assert_eq!(found.iter().map(|forecast| (forecast.denied_at, forecast.check)).collect::<Vec<_>>(), [(later(0), "platform")]);
 }
+
+#[test]
+fn a_policy_says_how_long_it_takes_a_list_or_a_document() {
+    use protocol::ids::Platform::{SevSnp, Tdx};
+    let (issued, next) = (later(0), later(10));
+    let of_snp = policy("0 days", "");
+    assert_eq!(of_snp.takes_list_until(SevSnp, issued, next), Some(later(60)), "its own limit, not the list's");
+    assert_eq!((of_snp.takes_list_until(Tdx, issued, next), of_snp.takes_document_until(issued, next)), (None, None));
+    let of_tdx = tdx_policy("");
+    assert_eq!((of_tdx.takes_list_until(Tdx, issued, next), of_tdx.takes_list_until(SevSnp, issued, next)), (Some(later(400)), None));
+    let of_root = |policy: &Policy, days: u64| policy.takes_root_list_until(issued, later(days));
+    assert_eq!([of_root(&of_tdx, 10), of_root(&of_tdx, 401), of_root(&of_snp, 10)], [Some(later(400)), Some(later(401)), None]);
+    assert_eq!(of_tdx.takes_document_until(issued, next), Some(next), "where it has no limit, the document's");
+    assert_eq!(tdx_policy("collateral-max-age = \"5 days\"").takes_document_until(issued, next), Some(later(5)));
+}

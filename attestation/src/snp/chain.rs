@@ -87,6 +87,7 @@ impl SnpChain {
         // 4. Leaf certificate: of the kind that the report names, of its line, with the extensions of its profile.
         let brought = parse_all(&evidence.certificates, "evidence")?;
         let provided = parse_all(&collateral.certificates, "collateral")?;
+        let came = brought.len();
         let at_hand: Vec<Certificate<'_>> = brought.into_iter().chain(provided).collect();
         let (certificate, leaf) = leaf::choose(&at_hand, kind, line, report, at)?;
         steps.passed(4, || leaf.describe());
@@ -102,9 +103,10 @@ impl SnpChain {
             format!("{kind} by {issuer} by the pinned ARK-{}, valid at {at} and until {until}", root.line)
         });
 
-        // 6. Revocation: no list of the root names an authority of the chain, or one that came with the evidence as its own.
-        let lists = Lists::verify(&evidence.crls, &collateral.crls, anchors, root)?;
-        let named = at_hand.iter().filter(|certificate| certificate.common_name() == issuer);
+        // 6. Revocation: no list of the root names an authority of the chain, or one that came with the evidence as its own. One that is
+        // merely held, and is not in the path, signed nothing here.
+        let lists = Lists::verify(&evidence.crls, &collateral.crls, root)?;
+        let named = at_hand.iter().take(came).filter(|certificate| certificate.common_name() == issuer);
         for authority in named.chain([&intermediate]) {
             lists.check_authority(root.line, &issuer, authority.serial)?;
         }

@@ -8,31 +8,38 @@ use crate::rejection::Rejection;
 use crate::x509::crl::{ListWindow, RevocationList};
 use crate::x509::{Malformed, common_name, serial_text};
 
-/// Reads a list of the collateral and finds the root in force that it is of, by name.
-pub(super) fn read<'a, 'b>(index: usize, bytes: &'a [u8], anchors: &'b Anchors) -> Result<(RevocationList<'a>, &'b Root), Rejection> {
-    let list = RevocationList::parse(bytes).map_err(|Malformed(what)| Rejection::CrlMalformed { index, what })?;
+/// That a list of the collateral is a root's in force, signed by it. Whoever it is not of, it does no harm to others.
+pub(super) fn check(index: usize, bytes: &[u8], anchors: &Anchors) -> Result<(), Rejection> {
+    let list = read(index, bytes)?;
     match anchors.root_named(list.issuer) {
-        Some(issuer) => Ok((list, issuer)),
+        Some(issuer) => signed(index, &list, issuer),
         None => Err(Rejection::CrlIssuer { index, found: common_name(list.issuer).unwrap_or_default().to_owned() }),
     }
+}
+
+fn read(index: usize, bytes: &[u8]) -> Result<RevocationList<'_>, Rejection> {
+    RevocationList::parse(bytes).map_err(|Malformed(what)| Rejection::CrlMalformed { index, what })
+}
+
+fn signed(index: usize, list: &RevocationList<'_>, root: &Root) -> Result<(), Rejection> {
+    if pss::is_signed_by(&list.signed, &root.key) { Ok(()) } else { Err(Rejection::CrlSignature { index, line: root.line }) }
 }
 
 /// The lists that one root signed, verified.
 pub(super) struct Lists<'a>(Vec<RevocationList<'a>>);
 
 impl<'a> Lists<'a> {
-    /// Takes the lists that `root` signed. One of the collateral that is ill-formed, of nobody's or wrongly signed is refused by its
-    /// place; one of another root in force is left alone; one that the attester brought is dropped where it is no use.
-    pub(super) fn verify(brought: &'a [Vec<u8>], collateral: &'a [Vec<u8>], anchors: &Anchors, root: &Root) -> Result<Self, Rejection> {
+    /// Takes the lists that `root` signed. One of the collateral that is ill-formed, or bears the root's name and not its signature, is
+    /// refused by its place; one that bears another name could revoke nothing here and is left alone, whether that root is in force or
+    /// not; one that the attester brought is dropped where it is no use.
+    pub(super) fn verify(brought: &'a [Vec<u8>], collateral: &'a [Vec<u8>], root: &Root) -> Result<Self, Rejection> {
         let mut lists = Vec::new();
         for (index, bytes) in collateral.iter().enumerate() {
-            let (list, issuer) = read(index, bytes, anchors)?;
-            if issuer.line != root.line {
+            let list = read(index, bytes)?;
+            if list.issuer != root.subject {
                 continue;
             }
-            if !pss::is_signed_by(&list.signed, &root.key) {
-                return Err(Rejection::CrlSignature { index, line: root.line });
-            }
+            signed(index, &list, root)?;
             lists.push(list);
         }
         for bytes in brought {

@@ -2,7 +2,7 @@
 
 mod certificate_table;
 pub(crate) mod chain;
-mod crl;
+pub(crate) mod crl;
 mod leaf;
 mod oid;
 pub(crate) mod pieces;
@@ -183,7 +183,7 @@ pub(crate) fn problems(collateral: &SnpCollateral, anchors: &Anchors) -> Vec<(St
         Some((format!("SNP certificate {index}"), Rejection::CertificateMalformed { place: "collateral", index, what }))
     });
     let lists = collateral.crls.iter().enumerate().filter_map(|(index, list)| {
-        let rejection = crl::read(index, list, anchors).err()?;
+        let rejection = crl::check(index, list, anchors).err()?;
         Some((format!("SNP revocation list {index}"), rejection))
     });
     certificates.chain(lists).collect()

@@ -184,7 +184,7 @@ pub fn judge_amd_authority(
 /// [`Rejection::AuthorityRevoked`], [`Rejection::CertificateMalformed`], [`Rejection::ProductNotAnchored`].
 pub fn judge_amd_revocation(der: &[u8], crls: &[Vec<u8>], line: ProductLine, anchors: &Anchors) -> Result<(), Rejection> {
     let certificate = parse(der)?;
-    let lists = Lists::verify(crls, &[], anchors, anchors.root(line)?)?;
+    let lists = Lists::verify(crls, &[], anchors.root(line)?)?;
     lists.check_authority(line, certificate.common_name(), certificate.serial)
 }
 
@@ -213,7 +213,7 @@ pub fn judge_amd_leaf(
     let at_hand: Vec<Certificate<'_>> = intermediates.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
     let issuers: Vec<CertificateDer<'_>> = chain::candidates(&at_hand, anchors, &issuer);
     let intermediate = chain::path(&certificate, &leaf, &issuers, &issuer, root, at)?;
-    let lists = Lists::verify(crls, &[], anchors, root)?;
+    let lists = Lists::verify(crls, &[], root)?;
     lists.check_authority(leaf.line, &issuer, intermediate.serial)?;
     lists.check_leaf(leaf.line, kind, &leaf.serial)?;
     Ok(PieceWindow { issued: leaf.valid.not_before, until: leaf.valid.not_after })

@@ -1,42 +1,49 @@
 //! The vendors' collateral that this broker has: carried here in a folder, imported, fetched, or brought by guests.
 //!
 //! Not trusted: what is kept here verified when it came, and is verified again wherever it is used. A new piece takes the place of
-//! an old one only after it verified, and only where it is no worse: not issued earlier, not of a lower evaluation number than
-//! was ever accepted, and, from an upstream, not expired. What is kept outlives a restart.
+//! an old one only after it verified, and only where it is no worse: not of a lower evaluation number than was ever accepted, of the
+//! same number not issued earlier, and, from an upstream, not expired. What is kept outlives a restart.
 
+mod ability;
 mod folder;
+mod intel;
+mod leaves;
+mod not_kept;
 mod piece;
 mod refusals;
+mod replaced;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use attestation::{
-    Anchors, Collateral, Evidence, PreparedCollateral, ProductLine, Rejection, SignedBody, SigningKeyKind, SnpEvidence, TdxCollateral,
-    TdxPiece, TdxPieceKind, VcekName,
-};
-use protocol::encoding::to_base64;
+use attestation::forms;
+use attestation::{Anchors, Collateral, Evidence, PreparedCollateral, ProductLine, Rejection, SigningKeyKind, TdxCollateral, VcekName};
 use protocol::limits;
 use protocol::time::UnixTime;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::sync::Mutex;
 
+pub use ability::{Ability, UsableUntil};
 pub use folder::CollateralFolder;
+use intel::of_intel;
+pub use leaves::Leaves;
+pub use not_kept::NotKept;
 pub(crate) use piece::hex;
 pub use piece::{BadKey, Piece, PieceKey, RawPiece, Vendor};
 use refusals::Refusals;
 pub use refusals::{FILE, Refused};
+use replaced::Replaced;
 
 use crate::store::{Store, StoreError, StoredFloor, StoredPiece};
 
-/// Certificates of VCEKs that are kept at most: one a machine and TCB version, some 2 KiB each.
-const LEAVES: usize = 65_536;
 /// How often it is said again that a piece expires.
 const SAID_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// How often stored pieces that did not verify are looked at again: the clock may have been wrong.
+const TRIED_AGAIN: Duration = Duration::from_secs(10 * 60);
+/// How long after its last use to any policy a piece is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Which vendors' platforms an installation is for, as its configuration says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +52,8 @@ pub struct Vendors {
     pub amd: Named,
     /// `[collateral.intel]` is there.
     pub intel: Named,
+    /// It names an upstream.
+    pub intel_upstream: Named,
 }
 
 /// Whether the configuration names something.
@@ -64,6 +73,8 @@ pub enum Origin {
     Upstream,
     /// Somebody carried it here, perhaps a while ago.
     Carried,
+    /// This broker's store.
+    Stored,
 }
 
 impl fmt::Display for Origin {
@@ -71,6 +82,7 @@ impl fmt::Display for Origin {
         f.write_str(match self {
             Self::Upstream => "fetched",
             Self::Carried => "carried here",
+            Self::Stored => "from the store",
         })
     }
 }
@@ -87,33 +99,18 @@ pub struct CollateralHouse {
     keeping: Mutex<()>,
     said: std::sync::Mutex<HashMap<PieceKey, UnixTime>>,
     refusals: Refusals,
+    /// When stored pieces were last read, if some of them were not used.
+    unused: std::sync::Mutex<Option<UnixTime>>,
 }
 
 struct Held {
     /// All but VCEKs, by the text of their keys.
     pieces: BTreeMap<String, Arc<Piece>>,
     floors: BTreeMap<String, u32>,
+    replaced: Replaced,
     in_use: Arc<PreparedCollateral>,
-}
-
-/// Certificates of VCEKs by what the keys are derived from. They stand apart because each guest needs one of them.
-#[derive(Default)]
-pub struct Leaves(RwLock<HashMap<VcekName, Arc<Piece>>>);
-
-impl Leaves {
-    fn find(&self, name: &VcekName) -> Option<Arc<Piece>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    /// Puts the certificate of the key that an SNP report says signed it beside the certificates that came with it, where it is
-    /// held and did not come. The verifier chooses among them.
-    pub fn complete(&self, evidence: &mut SnpEvidence) {
-        let held = VcekName::of_report(&evidence.report).and_then(|name| self.find(&name));
-        let Some(piece) = held else { return };
-        if evidence.certificates.len() < limits::CERTIFICATES && !evidence.certificates.contains(&piece.raw.bytes) {
-            evidence.certificates.push(piece.raw.bytes.clone());
-        }
-    }
+    /// What lies in the folder, is kept nowhere, and was not handed on to the verifier.
+    left_out: Vec<Refused>,
 }
 
 /// What a piece says of itself, once it verified.
@@ -121,6 +118,13 @@ struct Judged {
     issued: UnixTime,
     until: UnixTime,
     evaluation: Option<(String, u32)>,
+}
+
+impl Judged {
+    /// What a newer piece has more of, in this order: the evaluation number, then the time of issue.
+    fn rank(issued: UnixTime, evaluation: Option<&(String, u32)>) -> (u32, UnixTime) {
+        (evaluation.map_or(0, |(_, number)| *number), issued)
+    }
 }
 
 impl CollateralHouse {
@@ -136,12 +140,13 @@ impl CollateralHouse {
         at: UnixTime,
     ) -> Result<Self, String> {
         let folder = CollateralFolder::open(folder, at)?;
-        let pieces = store.pieces().await.map_err(|error| error.to_string())?;
         let floors = store.floors().await.map_err(|error| error.to_string())?;
         let held = Held {
             pieces: BTreeMap::new(),
+            replaced: Replaced::new(),
             floors: floors.into_iter().map(|StoredFloor { subject, number }| (subject, number)).collect(),
             in_use: Arc::new(PreparedCollateral::prepare(Collateral::default(), &anchors)),
+            left_out: Vec::new(),
         };
         let house = Self {
             anchors,
@@ -153,39 +158,68 @@ impl CollateralHouse {
             keeping: Mutex::default(),
             said: std::sync::Mutex::default(),
             refusals: Refusals::default(),
+            unused: std::sync::Mutex::default(),
         };
-        // Authorities stand before what they signed, in the order of keys.
-        for stored in pieces {
-            let key = stored.key.clone();
-            if let Err(why) = house.take_back(stored, at) {
-                tracing::warn!(key, %why, "a stored piece of collateral is not used");
-            }
-        }
-        house.take_in_leaves(at);
+        house.take_back_all(at).await.map_err(|error| error.to_string())?;
         house.import_folder(at).await;
-        house.rebuild();
+        house.rebuild(at);
         Ok(house)
     }
 
-    fn take_back(&self, stored: StoredPiece, at: UnixTime) -> Result<(), NotKept> {
+    /// Takes the stored pieces that are not held, each of them verified again.
+    async fn take_back_all(&self, at: UnixTime) -> Result<(), StoreError> {
+        let _one = self.keeping.lock().await;
+        let mut unused = None;
+        // Authorities stand before what they signed, in the order of keys.
+        for stored in self.store.pieces().await? {
+            if self.take_back_replaced(&stored) {
+                continue;
+            }
+            let (text, key) = (stored.key.clone(), stored.key.parse::<PieceKey>());
+            if key.as_ref().is_ok_and(|key| self.piece(key).is_some()) {
+                continue;
+            }
+            match self.take_back(stored, at) {
+                Ok(None) => key.iter().for_each(|key| self.refusals.settle(key)),
+                Ok(Some(gone)) => self.store.remove_piece(&gone.key.to_string()).await?,
+                Err(why) => {
+                    tracing::warn!(key = text, %why, "a stored piece of collateral is not used");
+                    let kind = key.as_ref().map_or(FILE, PieceKey::kind);
+                    self.refusals.note(kind, text, Origin::Stored, &why, at);
+                    unused = Some(at);
+                }
+            }
+        }
+        for line in self.lines() {
+            self.drop_revoked(line).await?;
+        }
+        *self.unused.lock().unwrap_or_else(PoisonError::into_inner) = unused;
+        Ok(())
+    }
+
+    /// Gives the certificate that goes for this one, where it is one of too many.
+    fn take_back(&self, stored: StoredPiece, at: UnixTime) -> Result<Option<Arc<Piece>>, NotKept> {
         let key: PieceKey = stored.key.parse()?;
         let raw = RawPiece { bytes: stored.bytes, issuer_chain: stored.issuer_chain };
         let Judged { issued, until, evaluation } = self.judge(&key, &raw, at)?;
         self.above_floor(evaluation.as_ref())?;
-        self.put(Piece { key, raw, fetched_at: UnixTime::from_seconds(stored.fetched_at), issued, until, evaluation });
-        Ok(())
+        // Whatever the clock said then, it did not come in the future: the next fetch counts from here.
+        let fetched_at = UnixTime::from_seconds(stored.fetched_at).min(at);
+        Ok(self.put(Piece { key, raw, fetched_at, issued, until, evaluation }))
+    }
+
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_mut(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What evidence is verified with, but for the certificates of VCEKs.
     #[must_use]
     pub fn current(&self) -> Arc<PreparedCollateral> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).in_use)
-    }
-
-    /// What lies in the folder, as it is.
-    #[must_use]
-    pub fn carried(&self) -> Arc<Collateral> {
-        self.folder.current()
+        Arc::clone(&self.held().in_use)
     }
 
     /// The certificates of VCEKs.
@@ -199,21 +233,22 @@ impl CollateralHouse {
     pub fn piece(&self, key: &PieceKey) -> Option<Arc<Piece>> {
         match key {
             PieceKey::Vcek(name) => self.leaves.find(name),
-            key => self.held.read().unwrap_or_else(PoisonError::into_inner).pieces.get(&key.to_string()).cloned(),
+            key => self.held().pieces.get(&key.to_string()).cloned(),
         }
     }
 
-    /// All pieces that are kept, in no order. What lies in the folder is not among them.
+    /// All pieces that are held, in no order. Providers' certificates (VLEK) that lie in the folder are not among them.
     #[must_use]
     pub fn pieces(&self) -> Vec<Arc<Piece>> {
-        let leaves = self.leaves.0.read().unwrap_or_else(PoisonError::into_inner);
-        self.held.read().unwrap_or_else(PoisonError::into_inner).pieces.values().chain(leaves.values()).cloned().collect()
+        let mut pieces = self.leaves.all();
+        pieces.extend(self.held().pieces.values().cloned());
+        pieces
     }
 
     /// The floors: the highest evaluation numbers that were ever accepted.
     #[must_use]
     pub fn floors(&self) -> BTreeMap<String, u32> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).floors.clone()
+        self.held().floors.clone()
     }
 
     /// Product lines under the roots in force.
@@ -228,29 +263,49 @@ impl CollateralHouse {
         self.anchors.has_intel()
     }
 
-    /// Reads the folder again where it changed.
+    /// Reads the folder again where it changed, and tries stored pieces again that did not verify.
     pub async fn refresh(&self, at: UnixTime) {
+        let mut changed = false;
+        if self.is_to_try_again(at) {
+            match self.take_back_all(at).await {
+                Ok(()) => changed = true,
+                Err(error) => tracing::error!(%error, "stored collateral cannot be read"),
+            }
+        }
         if self.folder.refresh(at) {
-            self.take_in_leaves(at);
             self.import_folder(at).await;
-            self.rebuild();
+            changed = true;
+        }
+        if changed {
+            self.rebuild(at);
         }
     }
 
+    fn is_to_try_again(&self, at: UnixTime) -> bool {
+        let last = *self.unused.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| at < last || at >= last.plus(TRIED_AGAIN))
+    }
+
     /// The certificates of VCEKs in the folder stand with the others: a bundle may bring hundreds, and evidence needs one.
-    fn take_in_leaves(&self, at: UnixTime) {
+    async fn take_in_leaves(&self, at: UnixTime) {
         for bytes in self.folder.current().certificates.iter().cloned() {
             let Some(name) = VcekName::of_certificate(&bytes) else { continue };
             let key = PieceKey::Vcek(name);
             let stored = StoredPiece { key: key.to_string(), bytes, issuer_chain: Vec::new(), fetched_at: at.seconds() };
-            if let Err(why) = self.take_back(stored, at) {
+            let taken = match self.take_back(stored, at) {
+                Ok(None) => Ok(()),
+                Ok(Some(gone)) => self.store.remove_piece(&gone.key.to_string()).await.map_err(NotKept::from),
+                Err(why) => Err(why),
+            };
+            if let Err(why) = taken {
                 tracing::warn!(%key, %why, "a certificate in the collateral folder is not used");
                 self.refusals.note(key.kind(), key.to_string(), Origin::Carried, &why, at);
             }
         }
     }
 
-    /// Keeps a piece, once it verified and is no worse than the one that is held; where it is kept, that is durable.
+    /// Keeps a piece, once it verified and is no worse than the one that is held; where it is kept, that is durable. The certificate of a
+    /// VCEK that an upstream sent is held in memory: it is kept once a report under it verified ([`Self::learn`]).
     ///
     /// # Errors
     /// [`NotKept`]; the old piece stays, and [`Self::refused`] says why the new one is not there.
@@ -265,6 +320,13 @@ impl CollateralHouse {
 
     async fn keep(&self, key: PieceKey, raw: RawPiece, origin: Origin, at: UnixTime) -> Result<(), NotKept> {
         let _one = self.keeping.lock().await;
+        let held = self.piece(&key);
+        // A folder brings the same again and again. (Certificates of VCEKs that lie in it may be nowhere else.)
+        let same = held.as_ref().is_some_and(|held| held.raw.bytes == raw.bytes);
+        if same && origin == Origin::Carried && !matches!(key, PieceKey::Vcek(_)) {
+            return Ok(());
+        }
+        let raw = self.completed(&key, raw);
         let Judged { issued, until, evaluation } = self.judge(&key, &raw, at)?;
         if origin == Origin::Upstream && until < at {
             return Err(NotKept::Expired { until, at });
@@ -273,44 +335,102 @@ impl CollateralHouse {
             return Err(NotKept::NotYet { issued, at });
         }
         self.above_floor(evaluation.as_ref())?;
-        match self.piece(&key) {
-            Some(held) if held.issued > issued => return Err(NotKept::Older { held: held.issued, found: issued }),
-            None if matches!(key, PieceKey::Vcek(_)) && self.leaves.0.read().unwrap_or_else(PoisonError::into_inner).len() >= LEAVES => {
-                return Err(NotKept::Full);
-            }
-            _ => {}
+        if let Some(held) = &held
+            && Judged::rank(held.issued, held.evaluation.as_ref()) > Judged::rank(issued, evaluation.as_ref())
+        {
+            return Err(NotKept::Older { held: held.issued, found: issued });
         }
-        let stored = StoredPiece {
-            key: key.to_string(),
-            bytes: raw.bytes.clone(),
-            issuer_chain: raw.issuer_chain.clone(),
-            fetched_at: at.seconds(),
-        };
-        let floor = evaluation.clone().map(|(subject, number)| StoredFloor { subject, number });
+        let piece = Piece { key, raw, fetched_at: at, issued, until, evaluation };
+        if let PieceKey::Vcek(name) = key
+            && origin == Origin::Upstream
+            && !self.leaves.keeps(&name)
+        {
+            self.leaves.hold(name, piece);
+            return Ok(());
+        }
+        let RawPiece { bytes, issuer_chain } = piece.raw.clone();
+        let stored = StoredPiece { key: key.to_string(), bytes, issuer_chain, fetched_at: at.seconds() };
+        let floor = piece.evaluation.clone().map(|(subject, number)| StoredFloor { subject, number });
+        if let Some(held) = held {
+            self.keep_replaced(&held, floor.as_ref().map(|floor| floor.number)).await?;
+        }
         self.store.keep_piece(stored, floor).await?;
-        self.put(Piece { key, raw, fetched_at: at, issued, until, evaluation });
+        if let Some(gone) = self.put(piece) {
+            tracing::info!(key = %gone.key, "forgotten, for too many certificates are kept");
+            self.store.remove_piece(&gone.key.to_string()).await?;
+        }
+        if let PieceKey::AmdCrl(line) = key {
+            self.drop_revoked(line).await?;
+        }
         if !matches!(key, PieceKey::Vcek(_)) {
-            self.rebuild();
+            self.rebuild(at);
         }
         Ok(())
+    }
+
+    /// Forgets the authorities of a line that a list of its root names: nothing is verified through them any more.
+    async fn drop_revoked(&self, line: ProductLine) -> Result<(), StoreError> {
+        for kind in [SigningKeyKind::Vcek, SigningKeyKind::Vlek] {
+            let key = PieceKey::AmdAuthority(line, kind);
+            let Some(piece) = self.piece(&key) else { continue };
+            if let Err(why) = self.is_unrevoked(&piece.raw.bytes, line) {
+                tracing::warn!(%key, %why, "an authority is forgotten");
+                self.forget(&key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_unrevoked(&self, authority: &[u8], line: ProductLine) -> Result<(), Rejection> {
+        let list = self.piece(&PieceKey::AmdCrl(line)).map(|piece| piece.raw.bytes.clone());
+        attestation::judge_amd_revocation(authority, list.as_slice(), line, &self.anchors)
+    }
+
+    async fn forget(&self, key: &PieceKey) -> Result<(), StoreError> {
+        self.store.remove_piece(&key.to_string()).await?;
+        match key {
+            PieceKey::Vcek(name) => self.leaves.remove(name),
+            key => drop(self.held_mut().pieces.remove(&key.to_string())),
+        }
+        Ok(())
+    }
+
+    /// Forgets pieces of single machines and families (certificates of VCEKs, TCB infos) that no policy has had a use for in 30 days and
+    /// that nobody renewed. Lists stay, however old: what they name is revoked for ever. So do floors.
+    pub async fn forget_lapsed(&self, usable_until: UsableUntil<'_>, at: UnixTime) {
+        let _one = self.keeping.lock().await;
+        let of_one = |key: &PieceKey| matches!(key, PieceKey::Vcek(_) | PieceKey::TcbInfo(_));
+        let lapsed = |piece: &Arc<Piece>| of_one(&piece.key) && usable_until(piece).max(piece.until).plus(FORGOTTEN) < at;
+        let lapsed: Vec<_> = self.pieces().into_iter().filter(lapsed).collect();
+        for piece in &lapsed {
+            let (key, until) = (&piece.key, piece.until);
+            match self.forget(key).await {
+                Ok(()) => tracing::info!(%key, %until, "forgotten: it lapsed long ago, and nobody renewed it"),
+                Err(error) => tracing::error!(%key, %error, "what lapsed long ago cannot be forgotten"),
+            }
+        }
+        if !lapsed.is_empty() {
+            self.rebuild(at);
+        }
     }
 
     /// Whether verified evidence may hold what is not held here.
     #[must_use]
     pub fn may_learn(&self, evidence: &Evidence) -> bool {
         let Evidence::Snp(evidence) = evidence else { return false };
-        VcekName::of_report(&evidence.report).is_some_and(|name| self.leaves.find(&name).is_none())
+        VcekName::of_report(&evidence.report).is_some_and(|name| !self.leaves.keeps(&name))
     }
 
-    /// Keeps what a verified guest brought: the certificate of the VCEK that signed its report, which led to the pinned root in
-    /// the verification that has just passed. It is found among what came by chip and TCB version, and verified by itself once more.
+    /// Keeps what a verified guest brought, or what was fetched for it: the certificate of the VCEK that signed its report, which led to the
+    /// pinned root in the verification that has just passed. It is found among what came by chip and TCB version, and verified by itself once more.
     pub async fn learn(&self, evidence: &Evidence, at: UnixTime) {
         let Evidence::Snp(evidence) = evidence else { return };
-        let Some(name) = VcekName::of_report(&evidence.report).filter(|name| self.leaves.find(name).is_none()) else { return };
+        let Some(name) = VcekName::of_report(&evidence.report).filter(|name| !self.leaves.keeps(name)) else { return };
         let Some(certificate) = evidence.certificates.iter().find(|der| name.is_of(der)) else { return };
         // With the guest's own authorities at hand: here they were verified with the rest.
         let brought: Vec<_> = evidence.certificates.iter().filter(|der| !name.is_of(der)).cloned().collect();
-        if name.judge(certificate, &brought, &self.anchors, at).is_err() {
+        let authorities: Vec<_> = brought.iter().cloned().chain(self.authorities()).collect();
+        if name.judge(certificate, &authorities, &self.anchors, at).is_err() {
             return;
         }
         for der in &brought {
@@ -365,30 +485,6 @@ impl CollateralHouse {
         outcomes
     }
 
-    /// What each of Intel's pieces is, or why that is not known, with its kind. Lists get the certificates that they need as their issuer
-    /// chain.
-    fn name_intel(&self, tdx: TdxCollateral) -> Vec<(&'static str, Result<PieceKey, NotKept>, RawPiece)> {
-        let key = |tdx: TdxCollateral| key_of(&self.read_intel(tdx)?).ok_or(NotKept::Unknown);
-        let raw = |bytes, issuer_chain| RawPiece { bytes, issuer_chain };
-        let mut named = Vec::new();
-        let chain = pem_of(&tdx.certificates);
-        for SignedBody { body, issuer_chain } in tdx.tcb_infos {
-            let one = vec![SignedBody { body: body.clone(), issuer_chain: issuer_chain.clone() }];
-            named.push(("tcb-info", key(TdxCollateral { tcb_infos: one, ..TdxCollateral::default() }), raw(body, issuer_chain)));
-        }
-        for SignedBody { body, issuer_chain } in tdx.qe_identities {
-            let one = vec![SignedBody { body: body.clone(), issuer_chain: issuer_chain.clone() }];
-            named.push(("qe-identity", key(TdxCollateral { qe_identities: one, ..TdxCollateral::default() }), raw(body, issuer_chain)));
-        }
-        for der in tdx.crls {
-            let of_list = TdxCollateral { crls: vec![der.clone()], certificates: tdx.certificates.clone(), ..TdxCollateral::default() };
-            let key = key(of_list);
-            let kind = key.as_ref().map_or("pck-crl", PieceKey::kind);
-            named.push((kind, key, raw(der, chain.clone())));
-        }
-        named
-    }
-
     /// What a certificate of AMD's is the certificate of.
     fn name_certificate(&self, der: &[u8], at: UnixTime) -> Option<PieceKey> {
         let kinds = [SigningKeyKind::Vcek, SigningKeyKind::Vlek];
@@ -397,31 +493,6 @@ impl CollateralHouse {
             |(line, kind): &(ProductLine, SigningKeyKind)| attestation::judge_amd_authority(der, *line, *kind, &self.anchors, at).is_ok();
         let named = pairs.into_iter().find(authority).map(|(line, kind)| PieceKey::AmdAuthority(line, kind));
         named.or_else(|| VcekName::of_certificate(der).map(PieceKey::Vcek))
-    }
-
-    /// Why this broker could not verify any platform of a vendor that its configuration names.
-    #[must_use]
-    pub fn unable(&self, at: UnixTime) -> Option<(Vendor, &'static str)> {
-        let in_force = |key: PieceKey| self.piece(&key).is_some_and(|piece| at <= piece.until);
-        let lines = self.lines();
-        let carried = self.folder.current();
-        let in_folder = |line: ProductLine| {
-            carried.crls.iter().any(|der| attestation::judge_amd_crl(der, line, &self.anchors).is_ok_and(|window| at <= window.until))
-        };
-        if self.vendors.amd == Named::Yes && !lines.iter().any(|line| in_force(PieceKey::AmdCrl(*line)) || in_folder(*line)) {
-            return Some((Vendor::Amd, "no revocation list of any product line is in force"));
-        }
-        let intel = self.current().tdx_pieces();
-        let lacks = |wanted: &dyn Fn(&TdxPiece) -> bool| !intel.iter().any(|piece| wanted(piece) && at <= piece.next_update);
-        if self.vendors.intel == Named::No {
-            return None;
-        }
-        let reasons: [(bool, &'static str); 3] = [
-            (lacks(&|piece| matches!(piece.kind, TdxPieceKind::QeIdentity)), "no identity of the quoting enclave is in force"),
-            (lacks(&|piece| matches!(piece.kind, TdxPieceKind::RootCrl)), "no revocation list of the root is in force"),
-            (lacks(&|piece| matches!(piece.kind, TdxPieceKind::PckCrl)), "no revocation list of a PCK authority is in force"),
-        ];
-        reasons.into_iter().find(|(lacks, _)| *lacks).map(|(_, why)| (Vendor::Intel, why))
     }
 
     /// Pieces that expire within `warning`, or have expired, each at most once a day.
@@ -439,6 +510,7 @@ impl CollateralHouse {
     pub fn refused(&self) -> Vec<Refused> {
         let mut all = self.refusals.all();
         all.extend(self.folder.left_out());
+        all.extend(self.held().left_out.iter().cloned());
         all
     }
 
@@ -464,19 +536,25 @@ impl CollateralHouse {
         sums
     }
 
-    /// Imports what lies in the folder of Intel's.
+    /// Imports what lies in the folder, but for the certificates of chips and providers; those of chips are taken in by themselves.
     async fn import_folder(&self, at: UnixTime) {
-        let tdx = self.folder.current().tdx.clone();
-        for (piece, outcome) in self.import(Collateral { tdx, ..Collateral::default() }, at).await {
-            if let Err(why) = outcome {
-                tracing::warn!(piece, %why, "what lies in the collateral folder is not used");
+        let mut carried = (*self.folder.current()).clone();
+        carried.certificates.retain(|der| !forms::is_of_a_chip(der));
+        for (piece, outcome) in self.import(carried, at).await {
+            match outcome {
+                Ok(_) => {}
+                Err(why @ NotKept::Older { .. }) => {
+                    tracing::info!(piece, %why, "what lies in the collateral folder is older than what is held")
+                }
+                Err(why) => tracing::warn!(piece, %why, "what lies in the collateral folder is not used"),
             }
         }
+        self.take_in_leaves(at).await;
     }
 
     fn above_floor(&self, evaluation: Option<&(String, u32)>) -> Result<(), NotKept> {
         let Some((subject, found)) = evaluation else { return Ok(()) };
-        let floor = self.held.read().unwrap_or_else(PoisonError::into_inner).floors.get(subject).copied().unwrap_or(0);
+        let floor = self.held().floors.get(subject).copied().unwrap_or(0);
         if *found < floor { Err(NotKept::BelowFloor { floor, found: *found }) } else { Ok(()) }
     }
 
@@ -484,7 +562,11 @@ impl CollateralHouse {
     fn judge(&self, key: &PieceKey, raw: &RawPiece, at: UnixTime) -> Result<Judged, NotKept> {
         let anchors = &self.anchors;
         let window = match *key {
-            PieceKey::AmdAuthority(line, kind) => attestation::judge_amd_authority(&raw.bytes, line, kind, anchors, at)?,
+            PieceKey::AmdAuthority(line, kind) => {
+                let window = attestation::judge_amd_authority(&raw.bytes, line, kind, anchors, at)?;
+                self.is_unrevoked(&raw.bytes, line)?;
+                window
+            }
             PieceKey::AmdCrl(line) => attestation::judge_amd_crl(&raw.bytes, line, anchors)?,
             PieceKey::Vcek(name) => name.judge(&raw.bytes, &self.authorities(), anchors, at)?,
             PieceKey::TcbInfo(_) | PieceKey::QeIdentity | PieceKey::PckCrl(_) | PieceKey::RootCrl => return self.judge_intel(key, raw),
@@ -492,187 +574,78 @@ impl CollateralHouse {
         Ok(Judged { issued: window.issued, until: window.until, evaluation: None })
     }
 
-    fn judge_intel(&self, key: &PieceKey, raw: &RawPiece) -> Result<Judged, NotKept> {
-        let piece = self.read_intel(of_intel(key, raw))?;
-        if key_of(&piece) != Some(*key) {
-            return Err(NotKept::Other { found: key_of(&piece).map_or_else(String::new, |key| key.to_string()) });
-        }
-        let evaluation = piece.evaluation.and_then(|number| Some((floor_of(key)?, number)));
-        Ok(Judged { issued: piece.issued, until: piece.next_update, evaluation })
-    }
-
-    /// The one piece in this, verified. A list of the root that is held is looked at too: it may name the signer.
-    fn read_intel(&self, mut tdx: TdxCollateral) -> Result<TdxPiece, NotKept> {
-        let root_list = self.piece(&PieceKey::RootCrl).filter(|_| tdx.crls.is_empty());
-        let others = usize::from(root_list.is_some());
-        tdx.crls.extend(root_list.map(|piece| piece.raw.bytes.clone()));
-        let prepared = PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, &self.anchors);
-        if let Some((_, rejection)) = prepared.problems().next() {
-            return Err(rejection.clone().into());
-        }
-        let mut pieces = prepared.tdx_pieces();
-        if others == 1 {
-            pieces.retain(|piece| !matches!(piece.kind, TdxPieceKind::RootCrl));
-        }
-        pieces.pop().ok_or(NotKept::Unknown)
-    }
-
     /// Certificates of AMD's authorities at hand, DER.
     fn authorities(&self) -> Vec<Vec<u8>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held();
         let kept = held.pieces.values().filter(|piece| matches!(piece.key, PieceKey::AmdAuthority(..)));
-        kept.map(|piece| piece.raw.bytes.clone()).chain(self.folder.current().certificates.iter().cloned()).collect()
+        kept.map(|piece| piece.raw.bytes.clone()).collect()
     }
 
-    fn put(&self, piece: Piece) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+    /// Gives the certificate that goes for this one, where it is one of too many.
+    fn put(&self, piece: Piece) -> Option<Arc<Piece>> {
+        if let PieceKey::Vcek(name) = piece.key {
+            return self.leaves.keep(name, piece);
+        }
+        let mut held = self.held_mut();
         if let Some((subject, number)) = &piece.evaluation {
             let floor = held.floors.entry(subject.clone()).or_insert(0);
             *floor = (*floor).max(*number);
         }
-        match piece.key {
-            PieceKey::Vcek(name) => {
-                self.leaves.0.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(piece));
-            }
-            key => {
-                held.pieces.insert(key.to_string(), Arc::new(piece));
-            }
-        }
+        held.pieces.insert(piece.key.to_string(), Arc::new(piece));
+        None
     }
 
-    /// Puts folder and pieces together.
-    fn rebuild(&self) {
-        let mut in_use = (*self.folder.current()).clone();
-        // What lies there of Intel's was imported: it has floors.
-        in_use.tdx = TdxCollateral::default();
-        in_use.certificates.retain(|der| VcekName::of_certificate(der).is_none());
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+    /// Puts together what evidence is verified with: the pieces that are held, and providers' certificates (VLEK) from the folder, which are
+    /// kept nowhere.
+    fn rebuild(&self, at: UnixTime) {
+        let mut held = self.held_mut();
+        // Read under the lock: of two that put things together, the later has the newer folder.
+        let folder = self.folder.current();
+        let mut in_use = Collateral::default();
         for piece in held.pieces.values() {
-            let (list, bytes) = match piece.key {
-                PieceKey::AmdAuthority(..) => (&mut in_use.certificates, &piece.raw.bytes),
-                PieceKey::AmdCrl(_) => (&mut in_use.crls, &piece.raw.bytes),
+            match piece.key {
+                PieceKey::AmdAuthority(..) => in_use.certificates.push(piece.raw.bytes.clone()),
+                PieceKey::AmdCrl(_) => in_use.crls.push(piece.raw.bytes.clone()),
                 _ => {
-                    let TdxCollateral { tcb_infos, qe_identities, crls, certificates } = of_intel(&piece.key, &piece.raw);
+                    let TdxCollateral { tcb_infos, qe_identities, crls, certificates, replaced: _ } = of_intel(&piece.key, &piece.raw);
                     in_use.tdx.tcb_infos.extend(tcb_infos);
                     in_use.tdx.qe_identities.extend(qe_identities);
                     in_use.tdx.crls.extend(crls);
                     in_use.tdx.certificates.extend(certificates);
+                }
+            }
+        }
+        in_use.tdx.replaced.extend(held.replaced.values().cloned());
+        in_use.tdx.certificates.sort();
+        in_use.tdx.certificates.dedup();
+        held.left_out.clear();
+        let of_provider = |der: &&Vec<u8>| forms::is_of_a_chip(der) && VcekName::of_certificate(der).is_none();
+        for (index, der) in folder.certificates.iter().enumerate().filter(|(_, der)| of_provider(der)) {
+            // The verifier refuses every report where one certificate is ill-formed, or there are too many.
+            let why = match self.problem_of(der) {
+                Some(rejection) => rejection.to_string(),
+                None if in_use.certificates.len() >= limits::CERTIFICATES => {
+                    format!("more than {} certificates of authorities and providers", limits::CERTIFICATES)
+                }
+                None => {
+                    in_use.certificates.push(der.clone());
                     continue;
                 }
             };
-            if !list.contains(bytes) {
-                list.push(bytes.clone());
-            }
+            let subject = format!("SNP certificate {index} of the folder");
+            tracing::warn!(subject, why, "a certificate in the collateral folder is not used");
+            held.left_out.push(Refused { kind: FILE, subject, origin: Origin::Carried, why, at });
         }
-        in_use.tdx.certificates.sort();
-        in_use.tdx.certificates.dedup();
         let prepared = PreparedCollateral::prepare(in_use, &self.anchors);
         for (piece, why) in prepared.problems() {
             tracing::warn!(piece, %why, "a piece of collateral does not verify; it hurts those alone whom it would have served");
         }
         held.in_use = Arc::new(prepared);
     }
-}
 
-/// A piece of Intel's, as the verifier takes it.
-fn of_intel(key: &PieceKey, raw: &RawPiece) -> TdxCollateral {
-    let body = || vec![SignedBody { body: raw.bytes.clone(), issuer_chain: raw.issuer_chain.clone() }];
-    match key {
-        PieceKey::TcbInfo(_) => TdxCollateral { tcb_infos: body(), ..TdxCollateral::default() },
-        PieceKey::QeIdentity => TdxCollateral { qe_identities: body(), ..TdxCollateral::default() },
-        _ => {
-            let chain = CertificateDer::pem_slice_iter(&raw.issuer_chain).filter_map(Result::ok).map(|der| der.to_vec());
-            TdxCollateral { crls: vec![raw.bytes.clone()], certificates: chain.collect(), ..TdxCollateral::default() }
-        }
-    }
-}
-
-/// The key of a verified piece of Intel's.
-const fn key_of(piece: &TdxPiece) -> Option<PieceKey> {
-    match (piece.kind, piece.fmspc, piece.authority) {
-        (TdxPieceKind::TcbInfo, Some(fmspc), _) => Some(PieceKey::TcbInfo(fmspc)),
-        (TdxPieceKind::QeIdentity, ..) => Some(PieceKey::QeIdentity),
-        (TdxPieceKind::RootCrl, ..) => Some(PieceKey::RootCrl),
-        (TdxPieceKind::PckCrl, _, Some(authority)) => Some(PieceKey::PckCrl(authority)),
-        _ => None,
-    }
-}
-
-/// What a piece's evaluation number is the number of.
-fn floor_of(key: &PieceKey) -> Option<String> {
-    match key {
-        PieceKey::TcbInfo(fmspc) => Some(format!("TDX/{}", hex(fmspc))),
-        PieceKey::QeIdentity => Some("TD_QE".to_owned()),
-        _ => None,
-    }
-}
-
-/// Certificates in PEM.
-fn pem_of(certificates: &[Vec<u8>]) -> Vec<u8> {
-    let one = |der: &Vec<u8>| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", to_base64(der));
-    certificates.iter().map(one).collect::<String>().into_bytes()
-}
-
-/// Why a piece is not kept.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotKept {
-    /// It does not verify.
-    #[error(transparent)]
-    Rejected(Box<Rejection>),
-    /// It is nothing that this broker keeps under the roots in force.
-    #[error("it is nothing that is kept under the roots in force")]
-    Unknown,
-    /// It is another piece than the one that was asked for.
-    #[error("it is another piece: {found}")]
-    Other {
-        /// Which.
-        found: String,
-    },
-    /// Its key in the store names nothing.
-    #[error(transparent)]
-    Key(#[from] BadKey),
-    /// It has expired.
-    #[error("it ran out at {until}, before {at}")]
-    Expired {
-        /// Its last second.
-        until: UnixTime,
-        /// Now.
-        at: UnixTime,
-    },
-    /// It is of the future.
-    #[error("it was issued at {issued}, after {at}")]
-    NotYet {
-        /// When it was issued.
-        issued: UnixTime,
-        /// Now.
-        at: UnixTime,
-    },
-    /// A newer one is held.
-    #[error("it was issued at {found}, the one that is held at {held}")]
-    Older {
-        /// Of the one that is held.
-        held: UnixTime,
-        /// Of this one.
-        found: UnixTime,
-    },
-    /// A higher evaluation number was accepted before.
-    #[error("its evaluation number is {found}, and {floor} was accepted before")]
-    BelowFloor {
-        /// The highest number that was ever accepted.
-        floor: u32,
-        /// This one's.
-        found: u32,
-    },
-    /// There are too many.
-    #[error("no more than {LEAVES} certificates are kept")]
-    Full,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Rejection> for NotKept {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(Box::new(rejection))
+    /// What is wrong with the form of a certificate of AMD's.
+    fn problem_of(&self, der: &[u8]) -> Option<Rejection> {
+        let alone = Collateral { certificates: vec![der.to_vec()], ..Collateral::default() };
+        PreparedCollateral::prepare(alone, &self.anchors).problems().next().map(|(_, rejection)| rejection.clone())
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use protocol::documents::{Kind, Revocation};
 use protocol::encoding::Fields;
-use protocol::ids::{Digest, Name, Version};
+use protocol::ids::{Digest, Name, Platform, Version};
 use protocol::keys::PublicKey;
+use protocol::time::UnixTime;
 
 use super::{Admitted, CalendarInForce, LoadError, PolicyInForce, PutError, Record, RevocationList, Trust};
+use crate::collateral::{Piece, PieceKey};
 use crate::store::StoredDocument;
 
 /// The whole active set.
@@ -169,6 +171,20 @@ impl ActiveDocuments {
     #[must_use]
     pub fn policy(&self, authority: &PublicKey, name: &Name) -> Option<&Arc<PolicyInForce>> {
         self.policies.get(&(*authority, name.clone()))
+    }
+
+    /// The last second at which some policy in force takes a piece of collateral; the piece's own where none has a say in it.
+    #[must_use]
+    pub fn usable_until(&self, piece: &Piece) -> UnixTime {
+        let Piece { issued, until, .. } = *piece;
+        let takes = |policy: &PolicyInForce| match piece.key {
+            PieceKey::AmdCrl(_) => policy.policy.takes_list_until(Platform::SevSnp, issued, until),
+            PieceKey::PckCrl(_) => policy.policy.takes_list_until(Platform::Tdx, issued, until),
+            PieceKey::RootCrl => policy.policy.takes_root_list_until(issued, until),
+            PieceKey::TcbInfo(_) | PieceKey::QeIdentity => policy.policy.takes_document_until(issued, until),
+            PieceKey::AmdAuthority(..) | PieceKey::Vcek(_) => None,
+        };
+        self.policies.values().filter_map(|policy| takes(policy)).max().unwrap_or(until)
     }
 
     /// All policies of this name, whoever signed them.

@@ -80,10 +80,7 @@ pub fn read(key: &PieceKey, headers: &HeaderMap, body: Vec<u8>) -> Result<RawPie
         PieceKey::AmdAuthority(..) => pem(&body, SectionKind::Certificate).map(plain).ok_or("no certificate in the chain"),
         PieceKey::TcbInfo(_) => chain(headers, &["tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain"], body),
         PieceKey::QeIdentity => chain(headers, &["sgx-enclave-identity-issuer-chain", "sgx-qe-identity-issuer-chain"], body),
-        PieceKey::PckCrl(_) => {
-            let bytes = list(body)?;
-            Ok(chain(headers, &["sgx-pck-crl-issuer-chain"], bytes.clone()).unwrap_or_else(|_| plain(bytes)))
-        }
+        PieceKey::PckCrl(_) => chain(headers, &["sgx-pck-crl-issuer-chain"], list(body)?),
         PieceKey::RootCrl => list(body).map(plain),
     }
 }
@@ -194,6 +191,16 @@ mod tests {
         cut.insert("tcb-info-issuer-chain", HeaderValue::from_static("a%2"));
         assert_eq!(read(&key, &cut, b"{}".to_vec()), Err("the issuer chain is not URL-encoded"));
         assert_eq!(read(&key, &cut, Vec::new()), Err("the answer is empty"));
+    }
+
+    #[test]
+    fn a_pck_list_comes_with_its_issuer_chain_and_the_roots_list_needs_none() {
+        let pck = PieceKey::PckCrl(PckAuthority::Platform);
+        let mut headers = HeaderMap::new();
+        assert_eq!(read(&pck, &headers, vec![0x30, 0x81, 0xff]), Err("no issuer chain in the answer's headers"));
+        assert_eq!(read(&PieceKey::RootCrl, &headers, vec![0x30, 0x81, 0xff]).map(|raw| raw.issuer_chain), Ok(Vec::new()));
+        headers.insert("sgx-pck-crl-issuer-chain", HeaderValue::from_static("a%0A"));
+        assert_eq!(read(&pck, &headers, vec![0x30, 0x81, 0xff]).map(|raw| raw.issuer_chain), Ok(b"a\n".to_vec()));
     }
 
     #[test]

@@ -35,7 +35,11 @@ pub async fn put(State(broker): State<Arc<Broker>>, body: Result<Bytes, BytesRej
     };
     let admitted = SignedDocument::parse::<CollateralBundleBody>(&body).map_err(PutError::from);
     match admitted.and_then(|signed| broker.trust.collateral(&signed)) {
-        Ok(bundle) => import(&broker, &bundle).await,
+        // By itself: a client that hangs up does not leave half of it done.
+        Ok(bundle) => tokio::spawn(async move { import(&broker, &bundle).await }).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an import of collateral did not come to its end");
+            refuse(500, "import-failed", "the import did not come to its end; what was kept is kept")
+        }),
         Err(error) => refused(&error),
     }
 }
@@ -52,10 +56,11 @@ async fn import(broker: &Broker, bundle: &Document<CollateralBundleBody>) -> Res
         }
     };
     let at = clock::now();
+    let authorities = pck_authorities(broker, all);
     let mut outcomes: Vec<Option<PieceOutcome>> = vec![None; all.len()];
     for index in authorities_first(all) {
         let (Some(piece), Some(outcome)) = (all.get(index), outcomes.get_mut(index)) else { continue };
-        let refused = keep(broker, piece, at).await.err();
+        let refused = keep(broker, piece, &authorities, at).await.err();
         let subject = PieceSummary::of(piece).subject;
         *outcome = Some(PieceOutcome { piece: piece.digest(), kind: piece.kind, subject, refused });
     }
@@ -99,9 +104,23 @@ pub async fn forecast(State(broker): State<Arc<Broker>>) -> Response {
     Json(broker.sightings.forecast(&broker.ledger.published().documents, &broker.collateral, clock::now())).into_response()
 }
 
-/// Verifies one piece and keeps it, durably; or says why not.
-async fn keep(broker: &Broker, piece: &CollateralPiece, at: UnixTime) -> Result<(), String> {
-    let outcomes = broker.collateral.import(forms::collateral(std::slice::from_ref(piece)), at).await;
+/// The certificates of PCK authorities among some pieces, DER: any list of the bundle may be by one of them.
+fn pck_authorities(broker: &Broker, pieces: &[CollateralPiece]) -> Vec<Vec<u8>> {
+    let certificates = pieces.iter().filter(|piece| piece.kind == CollateralKind::TdxCertificate).map(|piece| &piece.bytes);
+    certificates.filter(|der| attestation::is_pck_authority(der, &broker.anchors)).cloned().collect()
+}
+
+/// Verifies one piece and keeps it, durably; or says why not. The certificate of an authority of Intel's is no piece of its own: one that
+/// verifies is kept with the list that it signed.
+async fn keep(broker: &Broker, piece: &CollateralPiece, authorities: &[Vec<u8>], at: UnixTime) -> Result<(), String> {
+    let mut collateral = forms::collateral(std::slice::from_ref(piece));
+    match piece.kind {
+        CollateralKind::TdxCertificate if authorities.contains(&piece.bytes) => return Ok(()),
+        CollateralKind::TdxCertificate => return Err("no authority over PCK certificates under the root in force".to_owned()),
+        CollateralKind::TdxCrl => collateral.tdx.certificates.extend_from_slice(authorities),
+        _ => {}
+    }
+    let outcomes = broker.collateral.import(collateral, at).await;
     if outcomes.is_empty() {
         return Err("it is nothing that is kept".to_owned());
     }
@@ -111,15 +130,11 @@ async fn keep(broker: &Broker, piece: &CollateralPiece, at: UnixTime) -> Result<
     }
 }
 
-/// Everything that is held: what is kept, and what lies in the folder, each once.
+/// Everything that is held, all of it judged when it came: another broker under the same roots takes all of it. The certificates of
+/// Intel's authorities go with their lists.
 fn pieces(broker: &Broker) -> Vec<CollateralPiece> {
     let mut all: Vec<CollateralPiece> = broker.collateral.pieces().iter().map(|piece| carried(piece)).collect();
-    for piece in forms::pieces(&broker.collateral.carried(), "the folder of a broker") {
-        if !all.iter().any(|known| known.kind == piece.kind && known.bytes == piece.bytes) {
-            all.push(piece);
-        }
-    }
-    // What lies in a folder was never judged: nothing goes out that a bundle could not carry.
+    // Nothing goes out that a bundle could not carry.
     all.retain(|piece| piece.check().is_ok());
     all
 }

@@ -7,10 +7,12 @@ use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use protocol::log::TilePath;
 use protocol::log::tiles::{TileKind, encode_bundle};
+use protocol::time::UnixTime;
 
 use super::Broker;
 use super::problem::{Refusal, refuse};
 use crate::clock;
+use crate::collateral::{Ability, Vendor};
 use crate::store::StoreError;
 
 const IMMUTABLE: (HeaderName, &str) = (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
@@ -62,28 +64,44 @@ fn failed(error: &StoreError) -> Response {
 }
 
 /// Ready to decide: the log can grow, the store answers, its head is where this broker left it, and there is collateral to verify
-/// some platform of each vendor that the configuration names.
+/// some platform of a vendor that the configuration names, if it names any. What is not as it should be of another vendor stands in the
+/// body: nobody stops a broker that serves one vendor's platforms because another's cannot be verified.
 pub async fn ready(State(broker): State<Arc<Broker>>) -> Response {
     let mismatch = || refuse(503, "store-does-not-match-its-log", "the store is not where this broker left it");
     if !broker.ledger.can_grow() {
         return mismatch();
     }
-    if let Some((vendor, why)) = broker.collateral.unable(clock::now()) {
-        let detail = format!("{}: {why}", vendor.as_str());
+    let abilities = abilities(&broker, clock::now());
+    let notes = |(vendor, ability): &(Vendor, Ability)| match ability {
+        Ability::InForce => None,
+        Ability::Until(last) => Some(format!("{}: by collateral that has lapsed, until {last}", vendor.as_str())),
+        Ability::No(why) => Some(format!("{}: {why}", vendor.as_str())),
+    };
+    let notes: Vec<String> = abilities.iter().filter_map(notes).collect();
+    if !abilities.is_empty() && abilities.iter().all(|(_, ability)| matches!(ability, Ability::No(_))) {
+        let detail = notes.join("; ");
         let hint = "the log says what became of fetches; or carry collateral here: [collateral] folder";
         return Refusal::new(503, "collateral-missing", "no platform can be verified").detail(detail).hint(hint).into_response();
     }
+    let ready = || [vec!["ready".to_owned()], notes].concat().iter().map(|line| format!("{line}\n")).collect::<String>();
     match broker.store.head().await {
         // Larger than what is published: a group that is being answered at this moment.
-        Ok(Some(head)) if head.size > broker.ledger.published().edge.size() => "ready\n".into_response(),
-        Ok(Some(head)) if head.checkpoint == *broker.ledger.published().checkpoint => "ready\n".into_response(),
+        Ok(Some(head)) if head.size > broker.ledger.published().edge.size() => ready().into_response(),
+        Ok(Some(head)) if head.checkpoint == *broker.ledger.published().checkpoint => ready().into_response(),
         Ok(_) => mismatch(),
         Err(error) => failed(&error),
     }
 }
 
+/// What could be verified, by what the policies in force make of the collateral's age.
+fn abilities(broker: &Broker, at: UnixTime) -> Vec<(Vendor, Ability)> {
+    let documents = broker.ledger.published().documents;
+    broker.collateral.abilities(&|piece| documents.usable_until(piece), at)
+}
+
 pub async fn metrics(State(broker): State<Arc<Broker>>) -> Response {
     let at = clock::now();
-    let text = broker.metrics.text(broker.ledger.published().edge.size(), &broker.collateral.sums(), at);
+    let abilities = abilities(&broker, at);
+    let text = broker.metrics.text(broker.ledger.published().edge.size(), &broker.collateral.sums(), &abilities, at);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -152,8 +152,10 @@ pub trait Store: Send + Sync {
     fn decision(&self, id: DecisionId) -> Reply<'_, Option<(u64, StoredDecision)>>;
     /// All pieces of collateral, by key.
     fn pieces(&self) -> Reply<'_, Vec<StoredPiece>>;
-    /// Keeps a piece in the place of the one with its key, and raises a floor with it, in one durable step. A floor that is as
-    /// high already stays.
+    /// Keeps a piece in the place of the one with its key, and raises a floor to its number with it, in one durable step.
+    ///
+    /// # Errors
+    /// [`StoreError::BelowFloor`] where the floor is higher already; then nothing happened.
     fn keep_piece(&self, piece: StoredPiece, floor: Option<StoredFloor>) -> Reply<'_, ()>;
     /// Removes the piece with a key, if there is one. Floors stay.
     fn remove_piece<'a>(&'a self, key: &'a str) -> Reply<'a, ()>;
@@ -174,6 +176,14 @@ pub enum StoreError {
     /// A nonce of this step is spent.
     #[error("a nonce of this step is spent already")]
     NonceSpent,
+    /// A piece whose evaluation number is lower than one that was accepted before.
+    #[error("its evaluation number is {found}, and {floor} was accepted before")]
+    BelowFloor {
+        /// The highest number that was ever accepted.
+        floor: u32,
+        /// This one's.
+        found: u32,
+    },
     /// The database cannot be used.
     #[error("the store failed: {0}")]
     Database(String),

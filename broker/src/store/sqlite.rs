@@ -252,9 +252,14 @@ impl Store for SqliteStore {
             query.execute(&mut *transaction).await.map_err(failed)?;
             if let Some(floor) = floor {
                 let raise = "INSERT INTO floors (subject, number) VALUES (?, ?) \
-                             ON CONFLICT (subject) DO UPDATE SET number = max(number, excluded.number)";
+                             ON CONFLICT (subject) DO UPDATE SET number = max(number, excluded.number) RETURNING number";
                 let query = sqlx::query(raise).bind(&floor.subject).bind(i64::from(floor.number));
-                query.execute(&mut *transaction).await.map_err(failed)?;
+                let highest = number(&query.fetch_one(&mut *transaction).await.map_err(failed)?, 0)?;
+                let highest = u32::try_from(highest).map_err(|_| StoreError::Damaged("a floor beyond 2^32"))?;
+                if highest > floor.number {
+                    // The transaction is dropped with it.
+                    return Err(StoreError::BelowFloor { floor: highest, found: floor.number });
+                }
             }
             transaction.commit().await.map_err(failed)
         })

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attestation::{ProductLine, SigningKeyKind, VcekName};
+use attestation::{Evidence, ProductLine, SigningKeyKind, SnpEvidence, VcekName};
 use axum::http::StatusCode;
 use broker::clock;
-use broker::collateral::{Named, NotKept, Origin, PieceKey, RawPiece, Vendor, Vendors};
+use broker::collateral::{Ability, Named, NotKept, Origin, PieceKey, RawPiece, Vendor, Vendors};
 use broker::feed::{Feed, Settings, Upstream, Wanted};
 use broker::server::Broker;
 use protocol::messages::ReleaseRequest;
@@ -18,7 +18,7 @@ use testbed::snp::{GuestShape, Root, SoftPlatform};
 use crate::house::*;
 use crate::http::{Answer, Served, problem, retry_after, serve_house};
 
-const CRL: PieceKey = PieceKey::AmdCrl(ProductLine::Genoa);
+pub const CRL: PieceKey = PieceKey::AmdCrl(ProductLine::Genoa);
 pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const CHAINS: &str = "/vcek/v1/Genoa/cert_chain";
 const LISTS: &str = "/vcek/v1/Genoa/crl";
@@ -60,7 +60,7 @@ pub fn later(at: UnixTime, hours: u64) -> UnixTime {
     at.plus(Duration::from_secs(hours * 3600))
 }
 
-fn vcek(platform: &SoftPlatform) -> PieceKey {
+pub fn vcek(platform: &SoftPlatform) -> PieceKey {
     PieceKey::Vcek(VcekName::new(ProductLine::Genoa, platform.chip_id, platform.tcb.bytes(platform.line)).unwrap())
 }
 
@@ -69,19 +69,27 @@ fn chip_path(platform: &SoftPlatform) -> String {
 }
 
 /// A guest whose host hands out no certificates.
-fn bare(platform: &SoftPlatform) -> Guest {
+pub fn bare(platform: &SoftPlatform) -> Guest {
     let mut soft = platform.guest(GuestShape::default());
     soft.certificate_table = Vec::new();
     Guest { soft, ..Guest::default() }
 }
 
-async fn ask_for_release(served: &Served, guest: &Guest) -> Answer {
+/// Has the broker keep what it fetched for this guest, as it does once the guest's evidence verified.
+pub async fn learn(broker: &Broker, guest: &Guest) {
+    let report = guest.soft.attest(&[0; 64]).report;
+    let mut evidence = SnpEvidence { report, certificates: Vec::new(), crls: Vec::new() };
+    broker.collateral.leaves().complete(&mut evidence);
+    broker.collateral.learn(&Evidence::Snp(evidence), clock::now()).await;
+}
+
+pub async fn ask_for_release(served: &Served, guest: &Guest) -> Answer {
     let body: ReleaseRequest = guest.request(&served.challenge().await);
     served.release(guest, &body).await
 }
 
 /// A list of the trusted root issued at a time, and its platform.
-fn listing(issued: u64, until: u64) -> SoftPlatform {
+pub fn listing(issued: u64, until: u64) -> SoftPlatform {
     let mut platform = platform();
     platform.validity.revocations.not_before = issued;
     platform.validity.revocations.not_after = until;
@@ -189,7 +197,7 @@ async fn what_a_verified_guest_brought_serves_the_next_that_comes_without_it() {
     };
     assert_eq!(ask_for_release(&served, &flawed).await.status(), StatusCode::FORBIDDEN);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(served.broker.collateral.pieces().is_empty(), "what did not verify is not kept");
+    assert_eq!(served.broker.collateral.pieces().len(), 1, "what did not verify is not kept; the list lies in the folder");
     assert_eq!(ask_for_release(&served, &Guest::default()).await.status(), StatusCode::OK);
     for _ in 0..100 {
         if served.broker.collateral.piece(&vcek(&platform())).is_some() {
@@ -327,6 +335,8 @@ async fn a_broker_whose_upstream_is_gone_keeps_serving_also_after_a_restart() {
         let broker = house.open().await;
         broker.feed.want(vcek(&platform()), CLIENT, clock::now());
         fetch(&broker.feed, clock::now()).await;
+        // What was fetched is kept once a report under it verified.
+        learn(&broker, &guest).await;
     }
     kds.stop();
     let served = serve_house(house, None).await;
@@ -370,8 +380,10 @@ async fn a_broker_that_could_verify_no_platform_of_a_vendor_it_names_is_not_read
     assert_eq!(served.call("GET", "/readyz", vec![]).await.body(), "ready\n");
     let collateral = &served.broker.collateral;
     let until = collateral.piece(&CRL).unwrap().until;
-    assert_eq!(collateral.unable(until), None);
-    assert_eq!(collateral.unable(until.plus(Duration::from_secs(1))).map(|(vendor, _)| vendor), Some(Vendor::Amd));
+    let amd = |at| collateral.abilities(&|piece| piece.until, at);
+    assert_eq!(amd(until), [(Vendor::Amd, Ability::InForce)]);
+    let why = "no revocation list of any product line is in force";
+    assert_eq!(amd(until.plus(Duration::from_secs(1))), [(Vendor::Amd, Ability::No(why))]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use attestation::{Anchors, Evidence, Lapsed, PckAuthority, ReportDataRule, TdxEvidence};
 use broker::clock;
-use broker::collateral::{CollateralHouse, Named, NotKept, Origin, PieceKey, RawPiece, Vendor, Vendors};
+use broker::collateral::{Ability, CollateralHouse, Named, NotKept, Origin, PieceKey, RawPiece, Vendors};
 use broker::feed::{Feed, Settings, Upstream, Wanted};
 use broker::store::Store;
 use broker::store::sqlite::SqliteStore;
@@ -26,19 +26,19 @@ use crate::http::{Answer as Said, Served, problem, retry_after, serve_house};
 
 const DOCUMENTS: &str = "/tdx/certification/v4/tcb";
 
-fn tcb() -> PieceKey {
+pub fn tcb() -> PieceKey {
     PieceKey::TcbInfo(SoftTdx::new().fmspc)
 }
 
-fn anchors() -> Arc<Anchors> {
+pub fn anchors() -> Arc<Anchors> {
     Arc::new(Anchors::test_with_intel(Vec::new(), SoftTdx::new().root_der()).unwrap())
 }
 
 /// A place for a store and a folder.
-struct Site(TempDir);
+pub struct Site(TempDir);
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let site = Self(tempfile::tempdir().unwrap());
         std::fs::create_dir(site.folder()).unwrap();
         SqliteStore::create(&site.path()).await.unwrap();
@@ -49,16 +49,19 @@ impl Site {
         self.0.path().join("store.sqlite")
     }
 
-    fn folder(&self) -> std::path::PathBuf {
+    pub fn folder(&self) -> std::path::PathBuf {
         self.0.path().join("collateral")
     }
 
-    async fn store(&self) -> Arc<dyn Store> {
+    pub async fn store(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.path()).await.unwrap())
     }
 
-    async fn house(&self) -> Arc<CollateralHouse> {
-        let vendors = Vendors { intel: Named::Yes, ..Vendors::default() };
+    pub async fn house(&self) -> Arc<CollateralHouse> {
+        self.house_for(Vendors { intel: Named::Yes, ..Vendors::default() }).await
+    }
+
+    async fn house_for(&self, vendors: Vendors) -> Arc<CollateralHouse> {
         Arc::new(CollateralHouse::open(Some(self.folder()), vendors, anchors(), self.store().await, clock::now()).await.unwrap())
     }
 }
@@ -70,7 +73,7 @@ fn feed(url: String, house: &Arc<CollateralHouse>) -> Arc<Feed> {
 }
 
 /// Everything that a guest on the soft machine needs.
-async fn filled(pcs: &Pcs, house: &Arc<CollateralHouse>) -> Arc<Feed> {
+pub async fn filled(pcs: &Pcs, house: &Arc<CollateralHouse>) -> Arc<Feed> {
     let feed = feed(pcs.url(), house);
     assert!(matches!(feed.want(tcb(), CLIENT, clock::now()), Wanted::Coming(_)));
     fetch(&feed, clock::now()).await;
@@ -85,11 +88,16 @@ fn evaluated(number: u32, days_ago: u64) -> SoftTdx {
     platform
 }
 
-fn number(house: &CollateralHouse) -> Option<u32> {
+pub fn number(house: &CollateralHouse) -> Option<u32> {
     house.piece(&tcb())?.evaluation.as_ref().map(|(_, number)| *number)
 }
 
-fn judged(house: &CollateralHouse, at: UnixTime) -> Result<(), attestation::Rejection> {
+/// Whether Intel's platforms could be verified, without any policy that allows for age.
+pub fn intel(house: &CollateralHouse, at: UnixTime) -> Ability {
+    house.abilities(&|piece| piece.until, at)[0].1
+}
+
+pub fn judged(house: &CollateralHouse, at: UnixTime) -> Result<(), attestation::Rejection> {
     let soft = SoftTdx::new().guest(TdShape::default()).attest(&[7; 64]);
     let evidence = Evidence::Tdx(TdxEvidence { quote: soft.quote, event_log: None });
     attestation::judge(&evidence, &house.current(), &anchors(), ReportDataRule::NotCompared, Lapsed::Rejected, at).map(drop)
@@ -213,13 +221,17 @@ async fn a_document_of_another_family_another_signer_or_another_time_is_not_kept
 #[tokio::test]
 async fn an_intel_installation_is_ready_once_a_quote_could_be_verified() {
     let pcs = Pcs::start(vec![SoftTdx::new()]);
-    let house = Site::new().await.house().await;
-    assert_eq!(house.unable(clock::now()), Some((Vendor::Intel, "no identity of the quoting enclave is in force")));
+    let asked = Vendors { intel: Named::Yes, intel_upstream: Named::Yes, ..Vendors::default() };
+    let house = Site::new().await.house_for(asked).await;
+    assert_eq!(intel(&house, clock::now()), Ability::No("no identity of the quoting enclave is in force"));
     let feed = feed(pcs.url(), &house);
     fetch(&feed, clock::now()).await;
-    assert_eq!(house.unable(clock::now()), None);
+    assert_eq!(intel(&house, clock::now()), Ability::InForce, "a family's document is fetched when its first guest comes");
+    feed.want(tcb(), CLIENT, clock::now());
+    fetch(&feed, clock::now()).await;
     let end = UnixTime::from_seconds(SoftTdx::new().validity.documents.not_after);
-    assert!(house.unable(end.plus(Duration::from_secs(1))).is_some());
+    assert_eq!(intel(&house, end), Ability::InForce);
+    assert_eq!(intel(&house, end.plus(Duration::from_secs(1))), Ability::No("no identity of the quoting enclave is in force"));
 }
 
 pub fn carry(folder: &Path, platform: &SoftTdx) {
@@ -239,13 +251,14 @@ async fn a_folder_alone_serves_and_has_floors_too() {
     let site = Site::new().await;
     carry(&site.folder(), &evaluated(20, 2));
     let house = site.house().await;
-    assert_eq!((number(&house), judged(&house, clock::now()), house.unable(clock::now())), (Some(20), Ok(()), None));
+    let now = clock::now();
+    assert_eq!((number(&house), judged(&house, now), intel(&house, now)), (Some(20), Ok(()), Ability::InForce));
     carry(&site.folder(), &evaluated(19, 1));
     assert_eq!(number(&*site.house().await), Some(20));
 }
 
 /// Asks as a guest on this soft TDX machine.
-async fn ask(served: &Served, machine: &SoftTdx) -> Said {
+pub async fn ask(served: &Served, machine: &SoftTdx) -> Said {
     let (guest, challenge) = (Guest::default(), served.challenge().await);
     let transcript = Transcript { platform: Platform::Tdx, ..guest.transcript(&challenge) };
     let quote = machine.guest(TdShape::default()).attest(&transcript.report_data()).quote;

@@ -121,9 +121,10 @@ impl House {
     /// With a record `acme/llama` version 1 and the policy `acme/strict` that permits the testbed's image.
     pub async fn with_llama() -> Self {
         let house = Self::new().await;
-        let broker = house.open().await;
-        broker.ledger.put(house.trust.policy(&policy_document(&authority(), "acme/strict", 1, &policy())).unwrap()).await.unwrap();
-        broker.ledger.put(house.record("acme/llama", 1)).await.unwrap();
+        // The log alone: what lies in the folder is kept once the broker is opened.
+        let ledger = house.open_ledger(None).await.unwrap();
+        ledger.put(house.trust.policy(&policy_document(&authority(), "acme/strict", 1, &policy())).unwrap()).await.unwrap();
+        ledger.put(house.record("acme/llama", 1)).await.unwrap();
         house
     }
 

@@ -10,6 +10,7 @@ mod house;
 mod http;
 mod identity;
 mod init;
+mod kept;
 mod ledger;
 mod opening;
 mod second_opinion;

@@ -158,9 +158,12 @@ async fn every_store_keeps_one_piece_of_collateral_a_key<S: Store>(make: impl As
 async fn every_store_raises_floors_and_never_lowers_them<S: Store>(make: impl AsyncFn(PathBuf) -> S) {
     let folder = tempfile::tempdir().unwrap();
     let store = make(folder.path().join("store")).await;
-    for (number, highest) in [(17, 17), (18, 18), (17, 18), (0, 18), (u32::MAX, u32::MAX)] {
-        store.keep_piece(piece("tcb", b"1"), Some(floor("TDX/a", number))).await.unwrap();
+    for (number, highest) in [(17, 17), (18, 18), (17, 18), (18, 18), (0, 18), (u32::MAX, u32::MAX)] {
+        let (of_this, before) = (piece("tcb", &number.to_be_bytes()), store.pieces().await.unwrap());
+        let expected = if number < highest { Err(StoreError::BelowFloor { floor: highest, found: number }) } else { Ok(()) };
+        assert_eq!(store.keep_piece(of_this.clone(), Some(floor("TDX/a", number))).await, expected);
         assert_eq!(store.floors().await, Ok(vec![floor("TDX/a", highest)]));
+        assert_eq!(store.pieces().await.unwrap(), if number < highest { before } else { vec![of_this] }, "{number}");
     }
     store.keep_piece(piece("qe", b"1"), Some(floor("QE", 3))).await.unwrap();
     store.remove_piece("tcb").await.unwrap();

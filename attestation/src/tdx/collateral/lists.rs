@@ -2,7 +2,7 @@
 //! can name PCK certificates.
 
 use crate::claims::PckAuthority;
-use crate::collateral::{TdxPiece, TdxPieceKind};
+use crate::collateral::{TdxPiece, TdxPieceKind, TdxSignature};
 use crate::tdx::certificate::{PLATFORM_CA, PROCESSOR_CA};
 use crate::tdx::p256::IssuerKey;
 use crate::tdx::pck::{Authority, authority_named};
@@ -156,19 +156,24 @@ impl Lists {
 
     /// What is held and trusted, and which PCK lists wait for their authority.
     pub(super) fn pieces(&self) -> Vec<TdxPiece> {
-        let piece = |kind, authority, window: ListWindow| TdxPiece {
+        let piece = |kind, authority, signature, window: ListWindow| TdxPiece {
             kind,
             fmspc: None,
             authority,
+            signature,
             evaluation: None,
             issued: window.this_update,
             next_update: window.next_update,
         };
-        let root = self.root.iter().map(|list| piece(TdxPieceKind::RootCrl, None, list.window));
-        let pck = self.pck.iter().filter(|list| !matches!(list.trust, Trust::Refused(_)));
-        let pck = pck.map(|list| {
+        let root = self.root.iter().map(|list| piece(TdxPieceKind::RootCrl, None, TdxSignature::Verified, list.window));
+        let pck = self.pck.iter().filter_map(|list| {
+            let signature = match list.trust {
+                Trust::Under(_) => TdxSignature::Verified,
+                Trust::Unasked => TdxSignature::NotJudged,
+                Trust::Refused(_) => return None,
+            };
             let authority = common_name(&list.issuer).ok().and_then(authority_named);
-            piece(TdxPieceKind::PckCrl, authority, list.list.window)
+            Some(piece(TdxPieceKind::PckCrl, authority, signature, list.list.window))
         });
         root.chain(pck).collect()
     }
