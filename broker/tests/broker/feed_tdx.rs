@@ -26,7 +26,7 @@ use crate::http::{Answer as Said, Served, problem, retry_after, serve_house};
 
 const DOCUMENTS: &str = "/tdx/certification/v4/tcb";
 
-fn tcb() -> PieceKey {
+pub fn tcb() -> PieceKey {
     PieceKey::TcbInfo(SoftTdx::new().fmspc)
 }
 
@@ -35,10 +35,10 @@ fn anchors() -> Arc<Anchors> {
 }
 
 /// A place for a store and a folder.
-struct Site(TempDir);
+pub struct Site(TempDir);
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let site = Self(tempfile::tempdir().unwrap());
         std::fs::create_dir(site.folder()).unwrap();
         SqliteStore::create(&site.path()).await.unwrap();
@@ -53,24 +53,24 @@ impl Site {
         self.0.path().join("collateral")
     }
 
-    async fn store(&self) -> Arc<dyn Store> {
+    pub async fn store(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.path()).await.unwrap())
     }
 
-    async fn house(&self) -> Arc<CollateralHouse> {
+    pub async fn house(&self) -> Arc<CollateralHouse> {
         let vendors = Vendors { intel: Named::Yes, ..Vendors::default() };
         Arc::new(CollateralHouse::open(Some(self.folder()), vendors, anchors(), self.store().await, clock::now()).await.unwrap())
     }
 }
 
-fn feed(url: String, house: &Arc<CollateralHouse>) -> Arc<Feed> {
+pub fn feed(url: String, house: &Arc<CollateralHouse>) -> Arc<Feed> {
     let intel = Some(Upstream { url, ca_file: None });
     let settings = Settings { intel, timeout: Duration::from_millis(400), ..Settings::default() };
     Arc::new(Feed::new(&settings, Arc::clone(house)).unwrap())
 }
 
 /// Everything that a guest on the soft machine needs.
-async fn filled(pcs: &Pcs, house: &Arc<CollateralHouse>) -> Arc<Feed> {
+pub async fn filled(pcs: &Pcs, house: &Arc<CollateralHouse>) -> Arc<Feed> {
     let feed = feed(pcs.url(), house);
     assert!(matches!(feed.want(tcb(), CLIENT, clock::now()), Wanted::Coming(_)));
     fetch(&feed, clock::now()).await;
@@ -78,18 +78,18 @@ async fn filled(pcs: &Pcs, house: &Arc<CollateralHouse>) -> Arc<Feed> {
 }
 
 /// The soft machine with documents of another number, issued a while ago.
-fn evaluated(number: u32, days_ago: u64) -> SoftTdx {
+pub fn evaluated(number: u32, days_ago: u64) -> SoftTdx {
     let mut platform = SoftTdx::new();
     platform.evaluation = number;
     platform.validity.documents.not_before = clock::now().seconds() - days_ago * 24 * 3600;
     platform
 }
 
-fn number(house: &CollateralHouse) -> Option<u32> {
+pub fn number(house: &CollateralHouse) -> Option<u32> {
     house.piece(&tcb())?.evaluation.as_ref().map(|(_, number)| *number)
 }
 
-fn judged(house: &CollateralHouse, at: UnixTime) -> Result<(), attestation::Rejection> {
+pub fn judged(house: &CollateralHouse, at: UnixTime) -> Result<(), attestation::Rejection> {
     let soft = SoftTdx::new().guest(TdShape::default()).attest(&[7; 64]);
     let evidence = Evidence::Tdx(TdxEvidence { quote: soft.quote, event_log: None });
     attestation::judge(&evidence, &house.current(), &anchors(), ReportDataRule::NotCompared, Lapsed::Rejected, at).map(drop)
@@ -177,6 +177,7 @@ async fn every_way_to_fail_leaves_the_documents_that_are_held_in_use() {
         Mood::HangsUp,
         Mood::Status(500),
         Mood::Status(404),
+        Mood::Huge(2 * 1024 * 1024),
     ];
     for mood in ways {
         let pcs = Pcs::start(vec![evaluated(20, 2)]);
@@ -245,7 +246,7 @@ async fn a_folder_alone_serves_and_has_floors_too() {
 }
 
 /// Asks as a guest on this soft TDX machine.
-async fn ask(served: &Served, machine: &SoftTdx) -> Said {
+pub async fn ask(served: &Served, machine: &SoftTdx) -> Said {
     let (guest, challenge) = (Guest::default(), served.challenge().await);
     let transcript = Transcript { platform: Platform::Tdx, ..guest.transcript(&challenge) };
     let quote = machine.guest(TdShape::default()).attest(&transcript.report_data()).quote;
@@ -253,7 +254,7 @@ async fn ask(served: &Served, machine: &SoftTdx) -> Said {
     served.release(&guest, &ReleaseRequest { platform: Platform::Tdx, ..guest.request_with(&challenge, evidence) }).await
 }
 
-async fn served(pcs: &Pcs) -> Served {
+pub async fn served(pcs: &Pcs) -> Served {
     let mut house = House::with_llama().await;
     house.feed.intel = Some(Upstream { url: pcs.url(), ca_file: None });
     serve_house(house, None).await
