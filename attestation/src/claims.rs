@@ -401,6 +401,11 @@ pub enum SecondOpinion {
     },
 }
 
+impl SecondOpinion {
+    /// Why there is none on a TDX quote of version 4 in a build without a second verifier of quotes.
+    pub const NOT_BUILT_IN: &str = "tdx-quote-is-not-built-in";
+}
+
 impl fmt::Display for SecondOpinion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -234,6 +234,9 @@ pub struct VendorCollateral {
     pub ca_file: Option<PathBuf>,
     /// Intel alone: `early` or `standard`.
     pub update: Option<Update>,
+    /// Intel alone: the URL of the revocation list of Intel's root, or `vendor` for where the root says that it is. Absent: at the
+    /// upstream, where caching services have it; for `vendor`, where the root says.
+    pub root_crl_url: Option<String>,
 }
 
 /// How many fetches guests may cause in an hour. What an unverified guest says of its platform is its own choice.
@@ -242,7 +245,7 @@ pub struct VendorCollateral {
 pub struct FetchBudget {
     /// One client network: an IPv4 address, or the 64-bit prefix of an IPv6 address.
     pub per_client: u32,
-    /// All clients together.
+    /// All clients together. Those of one 48-bit prefix of IPv6 have a quarter of it, and no less than one client.
     pub in_all: u32,
 }
 
@@ -262,9 +265,15 @@ impl Collateral {
             let url = if url == VENDOR { vendor.to_owned() } else { url.clone() };
             Some(feed::Upstream { url, ca_file: of.ca_file.clone() })
         };
+        let root_crl = self.intel.as_ref().and_then(|of| match of.root_crl_url.as_deref()? {
+            // The vendor's host has a certificate of the web's, whoever vouches for the upstream.
+            VENDOR => Some(feed::Upstream { url: feed::upstream::INTEL_ROOT_CRL.to_owned(), ca_file: None }),
+            url => Some(feed::Upstream { url: url.to_owned(), ca_file: of.ca_file.clone() }),
+        });
         feed::Settings {
             amd: upstream(&self.amd, feed::upstream::AMD),
             intel: upstream(&self.intel, feed::upstream::INTEL),
+            root_crl,
             update: self.intel.as_ref().and_then(|intel| intel.update).unwrap_or_default(),
             per_client: self.budget.per_client,
             in_all: self.budget.in_all,
@@ -289,9 +298,13 @@ const VENDOR: &str = "vendor";
 
 /// Whether an upstream is `vendor`, or a URL of a host without user, query or fragment.
 fn is_upstream(text: &str) -> bool {
+    text == VENDOR || (is_place(text) && !text.contains('?'))
+}
+
+/// Whether it is a URL of a host without user or fragment.
+fn is_place(text: &str) -> bool {
     let uri = text.parse::<axum::http::Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
-    let host = uri.as_ref().and_then(axum::http::Uri::authority).is_some_and(|host| !host.as_str().contains('@'));
-    text == VENDOR || (host && uri.is_some_and(|uri| uri.query().is_none()) && !text.contains('#'))
+    uri.as_ref().and_then(axum::http::Uri::authority).is_some_and(|host| !host.as_str().contains('@')) && !text.contains('#')
 }
 
 /// A whole number and a unit, such as `7 days`.
@@ -422,6 +435,13 @@ impl Config {
             rule(!is_upstream(upstream), "an upstream that is neither \"vendor\" nor a URL", hint)?;
         }
         rule(amd.as_ref().is_some_and(|amd| amd.update.is_some()), "collateral.amd.update", "only Intel has two evaluations")?;
+        let own_root = amd.as_ref().is_some_and(|amd| amd.root_crl_url.is_some());
+        rule(own_root, "collateral.amd.root_crl_url", "AMD's lists are at its service")?;
+        if let Some(VendorCollateral { root_crl_url: Some(url), upstream, .. }) = intel {
+            rule(upstream.is_none(), "collateral.intel.root_crl_url without an upstream", "name an upstream, or nobody is asked")?;
+            let hint = "say root_crl_url = \"vendor\", or a whole URL: https://HOST[:PORT]/PATH";
+            rule(url != VENDOR && !is_place(url), "a root_crl_url that is neither \"vendor\" nor a URL", hint)?;
+        }
         rule(budget.per_client == 0 || budget.in_all == 0, "a budget of zero fetches", "name no upstream, and nobody is asked")?;
         for signers in [&self.publishers, &self.authorities] {
             let distinct: HashSet<_> = signers.iter().map(|signer| signer.key).collect();
@@ -552,6 +572,24 @@ mod tests {
         }
         assert!(parse("[collateral.amd]\nupdate = \"early\"\n").is_err());
         assert!(parse("[collateral.budget]\nin_all = 0\n").is_err());
+    }
+
+    #[test]
+    fn the_list_of_intels_root_is_where_the_configuration_says() {
+        let parse = |text: &str| Config::parse(&format!("{}{text}", sample(LOOPBACK, ""))).map(|config| config.collateral.feed().root_crl);
+        let intel = |more: &str| parse(&format!("[collateral.intel]\nupstream = \"https://pcs.test\"\nca_file = \"ca.pem\"\n{more}\n"));
+        let named = |more: &str| intel(more).unwrap().map(|of| (of.url, of.ca_file.is_some()));
+        assert_eq!(named(""), None);
+        assert_eq!(named("root_crl_url = \"vendor\""), Some((feed::upstream::INTEL_ROOT_CRL.to_owned(), false)));
+        for url in ["https://pcs.test/root.der", "http://pcs.test:8081/crl?uri=https://a/b.der"] {
+            assert_eq!(named(&format!("root_crl_url = \"{url}\"")), Some((url.to_owned(), true)));
+        }
+        let rule = |outcome| matches!(outcome, Err(ConfigError::Rule { .. }));
+        for bad in ["Vendor", "", "pcs.test/root.der", "ftp://pcs.test/a", "https://u@pcs.test/a", "https://pcs.test/a#b"] {
+            assert!(rule(intel(&format!("root_crl_url = \"{bad}\""))), "{bad}");
+        }
+        assert!(rule(parse("[collateral.intel]\nroot_crl_url = \"vendor\"\n")), "nobody is asked");
+        assert!(rule(parse("[collateral.amd]\nupstream = \"vendor\"\nroot_crl_url = \"vendor\"\n")));
     }
 
     #[test]

@@ -127,7 +127,7 @@ fn verify_ends_with_1_where_a_piece_is_bad_or_out_of_date() {
 #[test]
 fn verify_says_of_a_list_without_its_authority_that_it_was_not_judged() {
     let desk = Desk::new();
-    let soft = testbed::tdx::SoftTdx::new();
+    let soft = SoftTdx::new();
     std::fs::create_dir(desk.path("intel")).unwrap();
     desk.write("anchors.pem", pem("CERTIFICATE", &soft.root_der()));
     desk.write("intel/root.crl", soft.collateral().root_list);

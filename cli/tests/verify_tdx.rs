@@ -256,8 +256,7 @@ fn a_policy_judges_lapsed_collateral_by_its_age() {
     let register = |index: usize| format!("rtmr{index} = {{ soft = [{}] }}\n", claims["rtmrs"][index]);
     let policy = format!(
         "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
-         revocation-max-age = \"45 days\"\nsecond-opinion-exceptions = [\"any-quote\"]\n\
-         [tdx]\nsmt = \"allowed\"\ncollateral-max-age = \"45 days\"\n[tdx.measurements]\n\
+         revocation-max-age = \"45 days\"\n[tdx]\nsmt = \"allowed\"\ncollateral-max-age = \"45 days\"\n[tdx.measurements]\n\
          soft = [{}]\n[tdx.rtmrs]\n{}",
         claims["mrtd"],
         (0..4).map(register).collect::<String>()
@@ -265,6 +264,11 @@ fn a_policy_judges_lapsed_collateral_by_its_age() {
     bench.write("policy.toml", policy);
     let permitted = judge(soon, "--policy ./policy.toml");
     assert_eq!(permitted.exit, Exit::Done, "{}{}", permitted.out, permitted.err);
+    // Where this program has no second verifier, the rule on it is not asked, and that is said.
+    let agreed = permitted.json()["claims"]["second_opinion"]["opinion"] == "agreed";
+    let left_out = permitted.json()["policy"]["left_out"].as_array().unwrap().contains(&json!("second-opinion"));
+    let asked = permitted.json()["policy"]["checks"].as_array().unwrap().iter().any(|check| check["code"] == "second-opinion");
+    assert_eq!((left_out, asked), (!agreed, agreed));
     let denied = judge(late, "--policy ./policy.toml");
     assert_eq!(denied.exit, Exit::Denied, "{}", denied.err);
     assert!(denied.json()["reason"].as_array().unwrap().contains(&json!("tdx-collateral-age")), "{}", denied.out);

@@ -14,12 +14,7 @@ pub(super) use asked::ask;
 pub(super) use not_asked::ask;
 
 /// Why there is none on a version 5 quote: the other verifier has the signed bytes of version 5 wrong, and does not know every body.
-#[cfg(feature = "second-opinion-tdx")]
 const VERSION_5: &str = "tdx-quote-cannot-read-version-5";
-
-/// Why there is none in a build without the feature.
-#[cfg(not(feature = "second-opinion-tdx"))]
-const NOT_BUILT_IN: &str = "tdx-quote-is-not-built-in";
 
 #[cfg(not(feature = "second-opinion-tdx"))]
 mod not_asked {
@@ -28,8 +23,8 @@ mod not_asked {
     use crate::tdx::rejection::TdxRejection;
 
     /// Nobody to ask.
-    pub(in crate::tdx) const fn ask(_: &Quote<'_>, _: &[u8], _: &TdxClaims) -> Result<SecondOpinion, TdxRejection> {
-        Ok(SecondOpinion::Unavailable { why: super::NOT_BUILT_IN })
+    pub(in crate::tdx) const fn ask(quote: &Quote<'_>, _: &[u8], _: &TdxClaims) -> Result<SecondOpinion, TdxRejection> {
+        Ok(SecondOpinion::Unavailable { why: if quote.version == 4 { SecondOpinion::NOT_BUILT_IN } else { super::VERSION_5 } })
     }
 }
 
@@ -149,9 +144,10 @@ mod tests {
     #[cfg(not(feature = "second-opinion-tdx"))]
     #[test]
     fn without_the_feature_no_quote_gets_an_opinion_and_the_claims_say_so() {
-        for shape in [TdShape::default(), TdShape::version_5(TdReportKind::Td15)] {
+        let shapes = [(TdShape::default(), SecondOpinion::NOT_BUILT_IN), (TdShape::version_5(TdReportKind::Td15), VERSION_5)];
+        for (shape, why) in shapes {
             let (quote, claims) = genuine(shape);
-            let unavailable = SecondOpinion::Unavailable { why: NOT_BUILT_IN };
+            let unavailable = SecondOpinion::Unavailable { why };
             assert_eq!(claims.second_opinion, unavailable);
             assert_eq!(ask(&Quote::parse(&quote).unwrap(), &pck(), &claims), Ok(unavailable));
         }

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::header::{RETRY_AFTER, USER_AGENT};
+use axum::http::header::{DATE, RETRY_AFTER, USER_AGENT};
 use axum::http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use protocol::time::UnixTime;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 
 use super::pace::LONGEST_RETRY_AFTER;
 
@@ -32,9 +35,28 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// At most [`ANSWER`] bytes.
     pub body: Vec<u8>,
-    /// How long the server asks to be left alone: `Retry-After` in seconds. Its other form, a date, is read as absent: our clock
-    /// is not the server's.
-    pub retry_after: Option<Duration>,
+}
+
+impl Reply {
+    /// How long the server asks to be left alone from now on (RFC 9110, section 10.2.3): seconds, or a date. The date is held against
+    /// the server's own clock where it shows one (`Date`), else against ours. It cannot ask for more than [`LONGEST_RETRY_AFTER`].
+    #[must_use]
+    pub fn retry_after(&self, at: UnixTime) -> Option<Duration> {
+        let text = |name| Some(self.headers.get(name)?.to_str().ok()?.trim());
+        let asked = text(RETRY_AFTER)?;
+        let asked = match asked.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => date(asked)?.since(text(DATE).and_then(date).unwrap_or(at)),
+        };
+        Some(asked.min(LONGEST_RETRY_AFTER))
+    }
+}
+
+/// The one form of a date that is sent (RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(text: &str) -> Option<UnixTime> {
+    let form = format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+    let date = PrimitiveDateTime::parse(text, form).ok()?;
+    u64::try_from(date.assume_utc().unix_timestamp()).ok().map(UnixTime::from_seconds)
 }
 
 /// Why nothing came back.
@@ -98,8 +120,7 @@ impl Client {
             Some(_) => NoReply::TooLarge,
             None => NoReply::Unreachable(chain(error.as_ref())),
         })?;
-        let retry_after = retry_after(&parts.headers);
-        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes().to_vec(), retry_after })
+        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes().to_vec() })
     }
 }
 
@@ -110,11 +131,6 @@ fn authorities(path: &Path) -> Result<RootCertStore, String> {
         roots.add(certificate.map_err(|error| explain(&error))?).map_err(|error| explain(&error))?;
     }
     if roots.is_empty() { Err(explain(&"it holds no certificate")) } else { Ok(roots) }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
 /// An error with its causes.
@@ -133,13 +149,35 @@ mod tests {
     use super::*;
     use axum::http::HeaderValue;
 
+    /// What an answer with this `Retry-After`, and this `Date`, asks for at 2026-10-21T07:20:00Z.
+    fn asked(retry_after: &'static str, date: Option<&'static str>) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(retry_after));
+        if let Some(date) = date {
+            headers.insert(DATE, HeaderValue::from_static(date));
+        }
+        let reply = Reply { status: 429, headers, body: Vec::new() };
+        reply.retry_after(UnixTime::parse("2026-10-21T07:20:00Z").unwrap()).map(|wait| wait.as_secs())
+    }
+
     #[test]
     fn an_upstream_cannot_ask_for_a_wait_without_end() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(retry_after(&headers), None);
-        for (text, expected) in [("7", Some(7)), ("999999999", Some(3600)), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)] {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
-            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{text}");
+        let end = "Fri, 31 Dec 9999 23:59:59 GMT";
+        for (text, expected) in [("7", Some(7)), ("0", Some(0)), ("999999999", Some(3600)), (end, Some(3600))] {
+            assert_eq!(asked(text, None), expected, "{text}");
+        }
+        let none = Reply { status: 429, headers: HeaderMap::new(), body: Vec::new() };
+        assert_eq!(none.retry_after(UnixTime::from_seconds(0)), None);
+    }
+
+    #[test]
+    fn a_date_is_held_against_the_servers_clock_else_against_ours() {
+        let (at, earlier) = ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:27:30 GMT");
+        assert_eq!([asked(at, None), asked(at, Some(earlier)), asked(at, Some("just now"))], [Some(480), Some(30), Some(480)]);
+        assert_eq!(asked(earlier, Some(at)), Some(0), "it is past");
+        for nonsense in ["", "soon", "-1", "1.5", "2026-10-21T07:28:00Z", "Wed, 21 Oct 2026 07:28:00 CET", "Thu, 01 Jan 1960 00:00:00 GMT"]
+        {
+            assert_eq!(asked(nonsense, None), None, "{nonsense}");
         }
     }
 

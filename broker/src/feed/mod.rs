@@ -5,21 +5,23 @@
 //! * What one guest needs (the certificate of its VCEK, its family's TCB info) is fetched when a guest comes without it. The guest is
 //!   told to come back. Such fetches have a budget, for what an unverified guest says of its platform is its own choice.
 //! * A piece is asked for by one request at a time, however many wait for it. A failure is waited out, ever longer, with jitter,
-//!   and as long as the upstream asks; what is held stays in use meanwhile. What an upstream does not have is not asked for again
-//!   for a while.
+//!   and as long as the upstream asks; what is held stays in use meanwhile. What an upstream does not have, or answers with nothing
+//!   of use to, is not asked for again for a while.
+//! * A fetch that a guest caused ends when nobody asks for it any more.
 //!
 //! An upstream is not trusted. It, or whoever stands between, can withhold what is new for as long as what is held stays valid.
 
 mod budget;
 mod client;
+mod moment;
 mod pace;
+mod plans;
 pub mod upstream;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attestation::{PckAuthority, SigningKeyKind};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -31,20 +33,16 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::collateral::{CollateralHouse, NotKept, Origin, PieceKey, Vendor};
-use budget::{Budget, Spent};
+use budget::Spent;
 use client::{Client, NoReply};
+use moment::Moment;
+use plans::{Need, Outlook, Plans};
 use upstream::Update;
 
 /// How long one request to an upstream may take.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-/// Requests to one upstream at a time.
-const PARALLEL: usize = 4;
-/// Pieces that guests wait for at most, or that upstreams did not have.
-const QUEUE: usize = 1024;
 /// How long a guest is asked to wait for a piece that is on its way.
 const SOON: Duration = Duration::from_secs(3);
-/// How long what an upstream does not have is not asked for again.
-const ABSENT: Duration = Duration::from_secs(15 * 60);
 /// How often the feed looks at what is due, when nobody wakes it.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -64,11 +62,13 @@ pub struct Settings {
     pub amd: Option<Upstream>,
     /// Intel's service; `None`: Intel is asked for nothing.
     pub intel: Option<Upstream>,
+    /// Where the revocation list of Intel's root is, as a whole URL, where that is not where [`upstream::url`] says.
+    pub root_crl: Option<Upstream>,
     /// Which of two evaluations Intel is asked for.
     pub update: Update,
-    /// Fetches an hour that one client network may cause.
+    /// Fetches an hour that one client network may cause: an IPv4 address, or the 64-bit prefix of an IPv6 address.
     pub per_client: u32,
-    /// Fetches an hour that all clients together may cause.
+    /// Fetches an hour that all clients together may cause. The 48-bit prefix of an IPv6 address may cause a quarter of them.
     pub in_all: u32,
     /// How long one request may take.
     pub timeout: Duration,
@@ -77,7 +77,8 @@ pub struct Settings {
 impl Default for Settings {
     /// Nobody is asked for anything.
     fn default() -> Self {
-        Self { amd: None, intel: None, update: Update::default(), per_client: PER_CLIENT, in_all: IN_ALL, timeout: TIMEOUT }
+        let update = Update::default();
+        Self { amd: None, intel: None, root_crl: None, update, per_client: PER_CLIENT, in_all: IN_ALL, timeout: TIMEOUT }
     }
 }
 
@@ -95,6 +96,8 @@ pub enum Wanted {
     OverBudget(Duration),
     /// The upstream said lately that there is no such thing.
     Absent,
+    /// The upstream answered lately, and several times, with what is of no use.
+    Unusable,
     /// Nobody is asked for such pieces.
     NoUpstream,
 }
@@ -118,6 +121,7 @@ pub struct Feed {
     house: Arc<CollateralHouse>,
     amd: Option<Source>,
     intel: Option<Source>,
+    root_crl: Option<Source>,
     update: Update,
     plans: Mutex<Plans>,
     wake: Notify,
@@ -127,29 +131,6 @@ pub struct Feed {
 struct Source {
     url: String,
     client: Client,
-}
-
-struct Plans {
-    plans: HashMap<PieceKey, Plan>,
-    budget: Budget,
-    /// Until when an upstream is left alone, because it asked for that.
-    paused: HashMap<Vendor, UnixTime>,
-}
-
-/// One piece that is to be fetched.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    next: UnixTime,
-    state: State,
-    failures: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Waiting,
-    UnderWay,
-    /// The upstream has no such thing; nobody is asked before the plan's time.
-    Absent,
 }
 
 /// How an attempt ended.
@@ -167,6 +148,8 @@ enum Failure {
     Form(&'static str),
     #[error("what came is not kept: {0}")]
     NotKept(#[from] NotKept),
+    #[error("the fetch broke off in this broker")]
+    Broken,
 }
 
 impl Failure {
@@ -174,7 +157,7 @@ impl Failure {
         match self {
             Self::Absent(_) => "absent",
             Self::Throttled { .. } => "throttled",
-            Self::Status(_) => "failed",
+            Self::Status(_) | Self::Broken => "failed",
             Self::NoReply(NoReply::Unreachable(_)) => "unreachable",
             Self::NoReply(NoReply::TimedOut { .. }) => "timed-out",
             Self::NoReply(NoReply::TooLarge) => "too-large",
@@ -184,6 +167,26 @@ impl Failure {
             Self::NotKept(_) => "refused",
         }
     }
+
+    /// The same, of what is needed so. A mirror that forbids what it does not know (401, 403, 405, 451) says of a guest's platform that it
+    /// does not have it. Of what every guest needs, it fails.
+    fn of(self, need: Need) -> Self {
+        match (self, need) {
+            (Self::Status(status @ (401 | 403 | 405 | 451)), Need::Guest(_)) => Self::Absent(status),
+            (failure, _) => failure,
+        }
+    }
+
+    /// Whether the upstream answered as it will the next time: it is there, and does not ask for patience, and nothing failed here.
+    const fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Absent(_) | Self::Form(_) | Self::NoReply(NoReply::TooLarge) => true,
+            // A gateway whose own upstream is gone, and a server that waited for us.
+            Self::Status(status) => !matches!(status, 408 | 425 | 502 | 504),
+            Self::NotKept(why) => !matches!(why, NotKept::Store(_)),
+            Self::Throttled { .. } | Self::NoReply(_) | Self::Broken => false,
+        }
+    }
 }
 
 /// Reads what the settings name, as [`Feed::new`] would.
@@ -191,7 +194,7 @@ impl Failure {
 /// # Errors
 /// What is wrong with a file of authorities.
 pub fn check(settings: &Settings) -> Result<(), String> {
-    let mut upstreams = [&settings.amd, &settings.intel].into_iter().flatten();
+    let mut upstreams = [&settings.amd, &settings.intel, &settings.root_crl].into_iter().flatten();
     upstreams.try_for_each(|upstream| Client::new(upstream.ca_file.as_deref(), settings.timeout).map(drop))
 }
 
@@ -209,12 +212,9 @@ impl Feed {
             house,
             amd: source(&settings.amd)?,
             intel: source(&settings.intel)?,
+            root_crl: source(&settings.root_crl)?,
             update: settings.update,
-            plans: Mutex::new(Plans {
-                plans: HashMap::new(),
-                budget: Budget::new(settings.per_client, settings.in_all),
-                paused: HashMap::new(),
-            }),
+            plans: Mutex::new(Plans::new(settings)),
             wake: Notify::new(),
             counters: Counters::default(),
         })
@@ -235,83 +235,58 @@ impl Feed {
         }
     }
 
+    /// The URL of a piece, and whom to ask for it.
+    fn place(&self, key: &PieceKey) -> Option<(String, &Client)> {
+        if let (PieceKey::RootCrl, Some(Source { url, client })) = (key, &self.root_crl) {
+            return Some((url.clone(), client));
+        }
+        let Source { url, client } = self.source(key.vendor())?;
+        Some((upstream::url(url, self.update, key), client))
+    }
+
     /// Asks for a piece that a guest needs and that is not held, on behalf of a client network.
     pub fn want(&self, key: PieceKey, client: IpAddr, at: UnixTime) -> Wanted {
         if self.source(key.vendor()).is_none() {
             return Wanted::NoUpstream;
         }
         let mut plans = self.plans();
-        let Plans { plans, budget, paused } = &mut *plans;
-        let pause = paused.get(&key.vendor()).map_or(Duration::ZERO, |until| until.since(at));
-        match plans.get(&key) {
-            Some(plan) if plan.state == State::Absent && at < plan.next => return Wanted::Absent,
-            Some(plan) if plan.state != State::Absent => return Wanted::Coming(plan.next.since(at).max(pause).max(SOON)),
-            _ => {}
+        let now = plans.moment(at);
+        if let Some(known) = plans.asked(&key, now) {
+            return known;
         }
-        let refuse = |Spent(seconds): Spent| {
-            self.counters.refusals.get_or_create(&[("source", key.vendor().as_str())]).inc();
-            Wanted::OverBudget(Duration::from_secs(seconds))
-        };
-        if plans.len() >= QUEUE {
-            plans.retain(|_, plan| plan.state != State::Absent || at < plan.next);
-            if plans.len() >= QUEUE {
-                return refuse(Spent(LOOK.as_secs()));
+        match plans.add(key, client, now) {
+            Ok(pause) => {
+                self.wake.notify_one();
+                Wanted::Coming(pause.max(SOON))
+            }
+            Err(Spent(seconds)) => {
+                self.counters.refusals.get_or_create(&[("source", key.vendor().as_str())]).inc();
+                Wanted::OverBudget(Duration::from_secs(seconds))
             }
         }
-        if let Err(spent) = budget.take(client, at) {
-            return refuse(spent);
-        }
-        plans.insert(key, Plan { next: at, state: State::Waiting, failures: 0 });
-        self.wake.notify_one();
-        Wanted::Coming(pause.max(SOON))
     }
 
     /// Starts the fetches that are due, a few of each source at a time, and gives their ends to whoever waits for them.
     pub fn start_due(self: &Arc<Self>, at: UnixTime) -> Vec<JoinHandle<()>> {
-        let mut due: Vec<(PieceKey, UnixTime)> = Vec::new();
-        {
-            let mut plans = self.plans();
-            self.plan_standing(&mut plans.plans, at);
-            for vendor in Vendor::ALL {
-                if plans.paused.get(&vendor).is_some_and(|until| at < *until) {
-                    continue;
-                }
-                let own = plans.plans.iter().filter(|(key, _)| key.vendor() == vendor);
-                let under_way = own.clone().filter(|(_, plan)| plan.state == State::UnderWay).count();
-                let mut ready: Vec<_> = own
-                    .filter(|(key, plan)| {
-                        plan.state == State::Waiting && plan.next <= at && !self.waits_for_authority(key, &plans.plans, at)
-                    })
-                    .map(|(key, plan)| (*key, plan.next))
-                    .collect();
-                ready.sort_by_key(|(_, next)| *next);
-                due.extend(ready.into_iter().take(PARALLEL.saturating_sub(under_way)));
-            }
-            for (key, _) in &due {
-                if let Some(plan) = plans.plans.get_mut(key) {
-                    plan.state = State::UnderWay;
-                }
-            }
-        }
-        due.into_iter()
-            .map(|(key, _)| {
-                let feed = Arc::clone(self);
-                tokio::spawn(async move { feed.fetch(key, at).await })
-            })
-            .collect()
+        let mut plans = self.plans();
+        let now = plans.moment(at);
+        plans.forget_unwanted(now);
+        self.plan_standing(&mut plans, at, now);
+        let waits = |plans: &Plans, key: &PieceKey| self.waits_for_authority(key, plans, now);
+        let due: Vec<_> = Vendor::ALL.into_iter().flat_map(|vendor| plans.start(vendor, now, waits)).collect();
+        due.into_iter().map(|key| tokio::spawn(Arc::clone(self).fetch(key, at, now))).collect()
     }
 
     /// Whether a certificate is better asked for after its authority's, which is asked for at this moment: without it, it does not
     /// verify where the authority is not compiled in.
-    fn waits_for_authority(&self, key: &PieceKey, plans: &HashMap<PieceKey, Plan>, at: UnixTime) -> bool {
+    fn waits_for_authority(&self, key: &PieceKey, plans: &Plans, now: Moment) -> bool {
         let PieceKey::Vcek(name) = key else { return false };
         let authority = PieceKey::AmdAuthority(name.line(), SigningKeyKind::Vcek);
-        let now = |plan: &Plan| plan.state == State::UnderWay || (plan.state == State::Waiting && plan.next <= at);
-        plans.get(&authority).is_some_and(now) && self.house.piece(&authority).is_none()
+        plans.is_due(&authority, now) && self.house.piece(&authority).is_none()
     }
 
     /// What every guest needs has a plan, and so has each held piece that runs out and has news.
-    fn plan_standing(&self, plans: &mut HashMap<PieceKey, Plan>, at: UnixTime) {
+    fn plan_standing(&self, plans: &mut Plans, at: UnixTime, now: Moment) {
         let mut keys = Vec::new();
         if self.amd.is_some() {
             for line in self.house.lines() {
@@ -326,61 +301,55 @@ impl Feed {
             keys.extend(self.house.pieces().iter().map(|piece| piece.key).filter(|key| matches!(key, PieceKey::TcbInfo(_))));
         }
         for key in keys {
-            let next = || self.house.piece(&key).map_or(at, |held| pace::refresh(held.fetched_at, held.until, pace::chance()));
-            let plan = plans.entry(key).or_insert_with(|| Plan { next: next(), state: State::Waiting, failures: 0 });
-            // What every guest needs is asked for again even where it was absent.
-            if plan.state == State::Absent && plan.next <= at {
-                plan.state = State::Waiting;
-            }
+            plans.stand(key, now, || self.rest(&key, at));
         }
     }
 
-    /// One fetch, from request to store, and the plan for the next.
-    async fn fetch(&self, key: PieceKey, at: UnixTime) {
-        let source = key.vendor().as_str();
-        let ended = self.attempt(key, at).await;
-        let outcome = ended.as_ref().map_or_else(Failure::outcome, |()| "kept");
-        self.counters.fetches.get_or_create(&Fetch { source, outcome }).inc();
+    /// How long what is held under a key is good for; nothing is for no time.
+    fn rest(&self, key: &PieceKey, at: UnixTime) -> Duration {
+        self.house.piece(key).map_or(Duration::ZERO, |held| pace::rest(held.fetched_at, held.until, at, pace::chance()))
+    }
+
+    /// One fetch, from request to store, and the plan for the next. Whatever is waited out after it counts from its end.
+    async fn fetch(self: Arc<Self>, key: PieceKey, at: UnixTime, now: Moment) {
+        let (begun, feed) = (Instant::now(), Arc::clone(&self));
+        // In a task of its own: should it panic, the piece is asked for again.
+        let attempt = tokio::spawn(async move { feed.attempt(key, at).await });
+        let ended = attempt.await.unwrap_or(Err(Failure::Broken));
+        let (at, now) = (at.plus(begun.elapsed()), now.plus(begun.elapsed()));
         let mut plans = self.plans();
-        let Some(plan) = plans.plans.get_mut(&key) else { return };
+        let Some(need) = plans.need(&key) else { return };
+        let ended = ended.map_err(|failure| failure.of(need));
+        let (source, outcome) = (key.vendor().as_str(), ended.as_ref().map_or_else(Failure::outcome, |()| "kept"));
+        self.counters.fetches.get_or_create(&Fetch { source, outcome }).inc();
         match ended {
             Ok(()) => {
+                // The certificate of a VCEK has no news until it expires, in some years.
+                let rest = (!matches!(key, PieceKey::Vcek(_))).then(|| self.rest(&key, at));
+                plans.came(&key, now, rest);
                 tracing::info!(%key, "collateral fetched");
-                match self.house.piece(&key) {
-                    // It has no news until it expires, in some years.
-                    Some(_) if matches!(key, PieceKey::Vcek(_)) => drop(plans.plans.remove(&key)),
-                    held => {
-                        let next = held.map_or(at, |held| pace::refresh(held.fetched_at, held.until, pace::chance()));
-                        *plan = Plan { next, state: State::Waiting, failures: 0 };
-                    }
-                }
             }
-            Err(Failure::Absent(status)) => {
-                tracing::info!(%key, status, "the upstream has no such collateral");
-                *plan = Plan { next: at.plus(ABSENT), state: State::Absent, failures: 0 };
-            }
-            Err(failure) => {
-                plan.failures = plan.failures.saturating_add(1);
-                plan.state = State::Waiting;
-                let mut wait = pace::backoff(plan.failures, pace::chance());
-                if let Failure::Throttled { wait: asked, .. } = failure {
-                    wait = wait.max(asked);
+            Err(why) => match (plans.failed(&key, &why, now, pace::chance()), need) {
+                (Outlook::Again { failures, wait }, _) => {
+                    let again_in = wait.as_secs();
+                    tracing::warn!(%key, %why, failures, again_in, "collateral could not be fetched; what is held stays in use");
                 }
-                plan.next = at.plus(wait);
-                let (failures, again) = (plan.failures, plan.next);
-                tracing::warn!(%key, why = %failure, failures, %again, "collateral could not be fetched; what is held stays in use");
-                if let Failure::Throttled { wait, .. } = failure {
-                    plans.paused.insert(key.vendor(), at.plus(wait));
+                (Outlook::GivenUp, Need::Standing) => {
+                    let hint = missing_hint(&key);
+                    tracing::warn!(%key, %why, hint, "what every guest of the vendor's may need cannot be fetched; what is held stays in use");
                 }
-            }
+                (Outlook::GivenUp, Need::Guest(_)) => tracing::info!(%key, %why, "what a guest needs cannot be fetched"),
+            },
         }
         drop(plans);
         self.wake.notify_one();
     }
 
     async fn attempt(&self, key: PieceKey, at: UnixTime) -> Result<(), Failure> {
-        let Some(Source { url, client }) = self.source(key.vendor()) else { return Err(Failure::Absent(0)) };
-        let reply = client.get(&upstream::url(url, self.update, &key)).await?;
+        let Some((url, client)) = self.place(&key) else { return Err(Failure::Absent(0)) };
+        let begun = Instant::now();
+        let reply = client.get(&url).await?;
+        let at = at.plus(begun.elapsed());
         match reply.status {
             200 => {
                 let raw = upstream::read(&key, &reply.headers, reply.body).map_err(Failure::Form)?;
@@ -388,7 +357,7 @@ impl Feed {
             }
             // 461 and 462: a caching service that does not know the platform.
             status @ (400 | 404 | 410 | 461 | 462) => Err(Failure::Absent(status)),
-            status @ (429 | 503) => Err(Failure::Throttled { status, wait: reply.retry_after.unwrap_or(pace::THROTTLED) }),
+            status @ (429 | 503) => Err(Failure::Throttled { status, wait: reply.retry_after(at).unwrap_or(pace::THROTTLED) }),
             status => Err(Failure::Status(status)),
         }
     }
@@ -406,5 +375,15 @@ impl Feed {
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
+    }
+}
+
+/// What an operator can do about a piece that every guest may need, and that an upstream does not have.
+const fn missing_hint(key: &PieceKey) -> &'static str {
+    match key {
+        PieceKey::RootCrl => {
+            "caching services have it, a proxy of Intel's service has not: say [collateral.intel] root_crl_url, or carry it in"
+        }
+        _ => "name another upstream, or carry it in",
     }
 }

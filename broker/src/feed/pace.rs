@@ -33,11 +33,13 @@ pub fn backoff(failures: u32, chance: f64) -> Duration {
     bound.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
 }
 
-/// When to ask anew for a piece that came at one time and ends at another: after half to three quarters of its life, or of a day.
+/// How long from `at` until a piece that came at one time and ends at another is asked for anew: after half to three quarters of its
+/// life, or of a day. One that came in the future, by a clock that ran ahead then, came just now.
 #[must_use]
-pub fn refresh(fetched_at: UnixTime, until: UnixTime, chance: f64) -> UnixTime {
-    let life = until.since(fetched_at).min(LONGEST_REST);
-    fetched_at.plus(life.mul_f64(0.5 + 0.25 * chance.clamp(0.0, 1.0)).max(SHORTEST_REST))
+pub fn rest(fetched_at: UnixTime, until: UnixTime, at: UnixTime, chance: f64) -> Duration {
+    let came = fetched_at.min(at);
+    let life = until.since(came).min(LONGEST_REST);
+    came.plus(life.mul_f64(0.5 + 0.25 * chance.clamp(0.0, 1.0)).max(SHORTEST_REST)).since(at)
 }
 
 #[cfg(test)]
@@ -55,12 +57,22 @@ mod tests {
     #[test]
     fn a_piece_is_asked_for_anew_between_half_and_three_quarters_of_its_life_and_of_a_day() {
         let at = UnixTime::from_seconds;
-        let due = |life, chance| refresh(at(1000), at(1000 + life), chance).seconds() - 1000;
-        assert_eq!((due(4000, 0.0), due(4000, 1.0)), (2000, 3000));
+        let rest = |life, chance| rest(at(1000), at(1000 + life), at(1000), chance).as_secs();
+        assert_eq!((rest(4000, 0.0), rest(4000, 1.0)), (2000, 3000));
         let day = 86_400;
-        assert_eq!((due(30 * day, 0.0), due(30 * day, 1.0)), (day / 2, day / 4 * 3));
-        assert_eq!(due(10, 1.0), 60);
-        assert_eq!(refresh(at(1000), at(10), 1.0), at(1060), "what has expired is asked for again soon, not at once");
+        assert_eq!((rest(30 * day, 0.0), rest(30 * day, 1.0)), (day / 2, day / 4 * 3));
+        assert_eq!(rest(10, 1.0), 60);
+        let now = |until, now| super::rest(at(1000), at(until), at(now), 1.0).as_secs();
+        assert_eq!(now(10, 1000), 60, "what has expired is asked for again soon, not at once");
+        assert_eq!((now(5000, 3000), now(5000, 4001)), (1000, 0), "part of it is over");
+    }
+
+    #[test]
+    fn a_piece_that_came_in_the_future_is_asked_for_anew_as_if_it_came_now() {
+        let (day, at) = (86_400, UnixTime::from_seconds);
+        let rest = |fetched_at| rest(at(fetched_at), at(100 * day), at(day), 1.0).as_secs();
+        assert_eq!((rest(60 * day), rest(day)), (day / 4 * 3, day / 4 * 3));
+        assert_eq!(rest(day - 1), day / 4 * 3 - 1, "the near miss came a second ago");
     }
 
     #[test]

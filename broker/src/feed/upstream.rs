@@ -11,8 +11,8 @@ use crate::collateral::{PieceKey, RawPiece, hex};
 pub const AMD: &str = "https://kdsintf.amd.com";
 /// Intel's own service.
 pub const INTEL: &str = "https://api.trustedservices.intel.com";
-/// Where Intel's root says that its revocation list is.
-const INTEL_ROOT_CRL: &str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der";
+/// Where Intel's root says that its revocation list is: not at the service.
+pub const INTEL_ROOT_CRL: &str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der";
 
 /// Which of two evaluations Intel's service hands out while a TCB recovery is under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -60,7 +60,7 @@ pub fn url(base: &str, update: Update, key: &PieceKey) -> String {
         PieceKey::QeIdentity => format!("{base}/tdx/certification/v4/qe/identity?update={}", update.as_str()),
         PieceKey::PckCrl(authority) => format!("{base}/sgx/certification/v4/pckcrl?ca={}&encoding=der", authority.as_str()),
         PieceKey::RootCrl if base == INTEL => INTEL_ROOT_CRL.to_owned(),
-        // Caching services hand it out themselves.
+        // Caching services hand it out themselves. A proxy of Intel's service has it not: whoever runs one says where it is.
         PieceKey::RootCrl => format!("{base}/sgx/certification/v4/rootcacrl"),
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attestation::{SnpEvidence, VcekName};
+use attestation::{SigningKeyKind, SnpEvidence, VcekName};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -149,7 +149,18 @@ fn wait_for(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection, k
     let hint = match broker.feed.want(key, client, clock::now()) {
         Wanted::Coming(after) => return wait("collateral-being-fetched", "the platform's collateral is being fetched", after),
         Wanted::OverBudget(after) => return wait("collateral-over-budget", "too many fetches of collateral were asked for", after),
+        Wanted::Absent if key == PieceKey::QeIdentity => {
+            "the service that the broker asks has no identity of the quoting enclave, without which no platform of Intel's is verified: it \
+             said so lately; its operator is to look at [collateral.intel] upstream"
+        }
         Wanted::Absent => "the vendor's service knows no such platform: it said so lately",
+        Wanted::Unusable => {
+            "the service that the broker asks answers with nothing of use for this platform; the broker's log says what it answered, and it is \
+             asked again in a quarter of an hour"
+        }
+        Wanted::NoUpstream if key == PieceKey::QeIdentity => {
+            "the identity of the quoting enclave is not held, and nobody is asked for it: [collateral.intel] upstream"
+        }
         Wanted::NoUpstream if key.vendor() == Vendor::Intel => {
             "this platform's TCB document is not held, and nobody is asked for it: [collateral.intel] upstream"
         }
@@ -202,11 +213,33 @@ fn rejected(broker: &Broker, request: &ReceivedRequest, rejection: &Rejection) -
         Rejection::NoRandomness(_) => 503,
         _ => 403,
     };
-    let refusal = broker.reject(Some(request), rejection.code(), &rejection.to_string(), rejection.hint(), status);
+    let hint = unnamed_leaf(request, rejection).unwrap_or_else(|| rejection.hint());
+    let refusal = broker.reject(Some(request), rejection.code(), &rejection.to_string(), hint, status);
     if let Rejection::Evidence(rejection) = rejection {
         broker.alarms.consider(rejection, refusal.number());
     }
     refusal
+}
+
+/// What helps a guest that came without a certificate that nobody can be asked for, because the report does not say which it is.
+fn unnamed_leaf(request: &ReceivedRequest, rejection: &Rejection) -> Option<&'static str> {
+    let Rejection::Evidence(rejection) = rejection else { return None };
+    let attestation::Rejection::LeafMissing { kind } = **rejection else { return None };
+    let EvidenceMessage::SevSnp { report, .. } = &request.body.evidence else { return None };
+    Some(match (kind, report.first_chunk()) {
+        (SigningKeyKind::Vlek, _) => {
+            "the report is signed by a VLEK, whose certificate nobody but the cloud has: its host has to hand it out with the report (certificate \
+             table)"
+        }
+        (SigningKeyKind::Vcek, Some([2, 0, 0, 0])) => {
+            "a report of version 2 does not say of which product line its machine is, so its certificate can be neither asked for nor found among \
+             those held: the host has to hand out the VCEK's with the report (certificate table), or newer firmware makes reports of version 3"
+        }
+        (SigningKeyKind::Vcek, _) => {
+            "the report does not say which machine signed it (its chip id is masked), so its certificate can be neither asked for nor found among \
+             those held: the host has to hand out the VCEK's with the report (certificate table)"
+        }
+    })
 }
 
 fn not_recorded(broker: &Broker, request: &ReceivedRequest, error: &RecordError) -> Refusal {

@@ -20,16 +20,16 @@ use crate::http::{Answer, Served, problem, retry_after, serve_house};
 
 pub const CRL: PieceKey = PieceKey::AmdCrl(ProductLine::Genoa);
 pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const CHAINS: &str = "/vcek/v1/Genoa/cert_chain";
-const LISTS: &str = "/vcek/v1/Genoa/crl";
+pub const CHAINS: &str = "/vcek/v1/Genoa/cert_chain";
+pub const LISTS: &str = "/vcek/v1/Genoa/crl";
 
-fn settings(kds: &Kds) -> Settings {
+pub fn settings(kds: &Kds) -> Settings {
     let amd = Some(Upstream { url: kds.url(), ca_file: None });
     Settings { amd, timeout: Duration::from_millis(400), ..Settings::default() }
 }
 
 /// A house that asks this service, and has nothing yet.
-async fn house(kds: &Kds) -> House {
+pub async fn house(kds: &Kds) -> House {
     let mut house = House::with_llama().await;
     std::fs::remove_file(house.data().join("collateral/genoa.crl")).unwrap();
     house.feed = settings(kds);
@@ -50,7 +50,7 @@ pub async fn fetch(feed: &Arc<Feed>, at: UnixTime) {
     }
 }
 
-async fn served(kds: &Kds) -> Served {
+pub async fn served(kds: &Kds) -> Served {
     let served = serve_house(house(kds).await, None).await;
     fetch(&served.broker.feed, clock::now()).await;
     served
@@ -64,7 +64,7 @@ pub fn vcek(platform: &SoftPlatform) -> PieceKey {
     PieceKey::Vcek(VcekName::new(ProductLine::Genoa, platform.chip_id, platform.tcb.bytes(platform.line)).unwrap())
 }
 
-fn chip_path(platform: &SoftPlatform) -> String {
+pub fn chip_path(platform: &SoftPlatform) -> String {
     format!("/vcek/v1/Genoa/{}", platform.chip_id.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
@@ -96,12 +96,18 @@ pub fn listing(issued: u64, until: u64) -> SoftPlatform {
     platform
 }
 
-fn held(broker: &Broker) -> Vec<u8> {
+pub fn held(broker: &Broker) -> Vec<u8> {
     broker.collateral.piece(&CRL).unwrap().raw.bytes.clone()
 }
 
-async fn metrics(served: &Served) -> String {
+pub async fn metrics(served: &Served) -> String {
     String::from_utf8(served.call("GET", "/metrics", vec![]).await.body().to_vec()).unwrap()
+}
+
+/// How many fetches from AMD ended so.
+pub async fn ends(served: &Served, outcome: &str) -> usize {
+    let line = format!("portcullis_collateral_fetches_total{{source=\"amd\",outcome=\"{outcome}\"}} ");
+    metrics(served).await.lines().find_map(|found| found.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test]
@@ -221,6 +227,10 @@ async fn every_way_to_fail_leaves_what_is_held_in_use_and_is_waited_out() {
         (Mood::Truncated, "unreachable"),
         (Mood::HangsUp, "unreachable"),
         (Mood::Huge(2 * 1024 * 1024), "too-large"),
+        (Mood::Endless, "too-large"),
+        (Mood::Drips(Duration::from_millis(50)), "timed-out"),
+        (Mood::Redirects, "failed"),
+        (Mood::Status(304), "failed"),
         (Mood::Status(500), "failed"),
         (Mood::Status(404), "absent"),
     ];
@@ -243,6 +253,7 @@ async fn every_way_to_fail_leaves_what_is_held_in_use_and_is_waited_out() {
         let asked = kds.count("");
         fetch(&broker.feed, tomorrow).await;
         assert_eq!(kds.count(""), asked, "{mood:?}: it is waited out");
+        assert_eq!(kds.count("/elsewhere"), 0, "{mood:?}: nobody goes where the upstream sends");
         kds.set(Mood::Well);
         fetch(&broker.feed, later(tomorrow, 2)).await;
         assert_eq!(held(broker), news.crl_der(&[]), "{mood:?}: the news came in the end");
@@ -258,15 +269,21 @@ async fn what_is_no_better_than_what_is_held_does_not_take_its_place() {
     let served = served(&kds).await;
     let before = held(&served.broker);
     let worse = [
-        listing(start - 1001, start + year),
-        listing(start - 500, start - 1),
-        listing(start + 90 * 24 * 3600, start + year),
-        listing(start - 500, start + year).under(Root::Other),
+        (listing(start - 1001, start + year), "outdated", ""),
+        (listing(start - 500, start - 1), "outdated", "it ran out at "),
+        (listing(start + 90 * 24 * 3600, start + year), "refused", "it was issued at "),
+        (listing(start - 500, start + year).under(Root::Other), "refused", "does not verify"),
     ];
-    for (round, platform) in (1..).zip(worse) {
+    for (round, (platform, outcome, why)) in (1..).zip(worse) {
+        let before_it = ends(&served, outcome).await;
         kds.replace(vec![platform]);
         fetch(&served.broker.feed, later(now, 30 * round)).await;
         assert_eq!(held(&served.broker), before, "{round}");
+        assert!(ends(&served, outcome).await > before_it, "{round}");
+        // That a newer one is held is no refusal: nothing is missing.
+        let refused: Vec<_> = served.broker.collateral.refused().into_iter().filter(|refused| refused.kind == CRL.kind()).collect();
+        assert_eq!(refused.is_empty(), why.is_empty(), "{round}: {refused:?}");
+        assert!(refused.iter().all(|refused| refused.why.contains(why)), "{round}: {refused:?}");
     }
     assert!(kds.count(LISTS) >= 5);
     let better = listing(start - 999, start + year);

@@ -66,7 +66,7 @@ impl Site {
     }
 }
 
-fn feed(url: String, house: &Arc<CollateralHouse>) -> Arc<Feed> {
+pub fn feed(url: String, house: &Arc<CollateralHouse>) -> Arc<Feed> {
     let intel = Some(Upstream { url, ca_file: None });
     let settings = Settings { intel, timeout: Duration::from_millis(400), ..Settings::default() };
     Arc::new(Feed::new(&settings, Arc::clone(house)).unwrap())
@@ -81,7 +81,7 @@ pub async fn filled(pcs: &Pcs, house: &Arc<CollateralHouse>) -> Arc<Feed> {
 }
 
 /// The soft machine with documents of another number, issued a while ago.
-fn evaluated(number: u32, days_ago: u64) -> SoftTdx {
+pub fn evaluated(number: u32, days_ago: u64) -> SoftTdx {
     let mut platform = SoftTdx::new();
     platform.evaluation = number;
     platform.validity.documents.not_before = clock::now().seconds() - days_ago * 24 * 3600;
@@ -185,6 +185,7 @@ async fn every_way_to_fail_leaves_the_documents_that_are_held_in_use() {
         Mood::HangsUp,
         Mood::Status(500),
         Mood::Status(404),
+        Mood::Huge(2 * 1024 * 1024),
     ];
     for mood in ways {
         let pcs = Pcs::start(vec![evaluated(20, 2)]);
@@ -266,7 +267,7 @@ pub async fn ask(served: &Served, machine: &SoftTdx) -> Said {
     served.release(&guest, &ReleaseRequest { platform: Platform::Tdx, ..guest.request_with(&challenge, evidence) }).await
 }
 
-async fn served(pcs: &Pcs) -> Served {
+pub async fn served(pcs: &Pcs) -> Served {
     let mut house = House::with_llama().await;
     house.feed.intel = Some(Upstream { url: pcs.url(), ca_file: None });
     serve_house(house, None).await

@@ -39,6 +39,10 @@ pub struct Served {
 
 pub async fn serve_house(house: House, tls: Option<&Tls>) -> Served {
     let broker = house.open().await;
+    serve_broker(house, broker, tls).await
+}
+
+pub async fn serve_broker(house: House, broker: Arc<Broker>, tls: Option<&Tls>) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);

@@ -352,8 +352,8 @@ async fn without_intels_service_a_broker_releases_until_the_policys_age_limit_an
     fetch(&broker.feed, now).await;
     pcs.stop();
     assert_eq!(ask(&served, &soft()).await.status(), StatusCode::OK);
-    let forecast = broker.sightings.forecast(&broker.ledger.published().documents, now);
-    let denied = forecast.platforms[0].denied.clone().unwrap();
+    let forecast = broker.sightings.forecast(&broker.ledger.published().documents, &broker.collateral, now);
+    let denied = forecast.platforms[0].denials[0].clone();
     let last = days(now, 19);
     assert_eq!((denied.check.as_str(), denied.from), ("tdx-collateral-age", at(last.seconds() + 1)));
     let guest = Guest::default();

@@ -16,17 +16,21 @@ use protocol::messages::ItemOutcome;
 use crate::house::*;
 
 /// A real store on a line that can be cut: before a step reaches it, or before its answer comes back.
-struct BadLine {
+pub struct BadLine {
     store: Arc<dyn Store>,
-    next: AtomicU8,
+    pub next: AtomicU8,
 }
 
-const GOOD: u8 = 0;
+pub const GOOD: u8 = 0;
 const STEP_LOST: u8 = 1;
 const ANSWER_LOST: u8 = 2;
 /// The answer is lost, and so is the next one about the head.
 const LINE_DOWN: u8 = 3;
 const HEAD_LOST: u8 = 4;
+/// No piece of collateral is taken, until it is good again.
+pub const PIECES_LOST: u8 = 5;
+/// Whoever brings a piece of collateral panics, until it is good again.
+pub const PIECES_PANIC: u8 = 6;
 
 fn cut() -> StoreError {
     StoreError::Database("the line was cut".to_owned())
@@ -72,7 +76,11 @@ impl Store for BadLine {
         self.store.pieces()
     }
     fn keep_piece(&self, piece: StoredPiece, floor: Option<StoredFloor>) -> Reply<'_, ()> {
-        self.store.keep_piece(piece, floor)
+        match self.next.load(Ordering::SeqCst) {
+            PIECES_LOST => Box::pin(async { Err(cut()) }),
+            PIECES_PANIC => panic!("the line is told to panic"),
+            _ => self.store.keep_piece(piece, floor),
+        }
     }
     fn remove_piece<'a>(&'a self, key: &'a str) -> Reply<'a, ()> {
         self.store.remove_piece(key)
@@ -88,7 +96,7 @@ impl Store for BadLine {
     }
 }
 
-async fn bad_line(house: &House) -> Arc<BadLine> {
+pub async fn bad_line(house: &House) -> Arc<BadLine> {
     Arc::new(BadLine { store: house.store().await, next: AtomicU8::new(GOOD) })
 }
 

@@ -5,6 +5,7 @@ mod decisions;
 mod documents;
 mod exchange;
 mod feed;
+mod feed_faults;
 mod feed_tdx;
 mod house;
 mod http;

@@ -4,7 +4,7 @@ use attestation::{PlatformClaims, SnpClaims};
 use policies::{Check, Verdict as CheckVerdict};
 use protocol::ids::AnchorClass;
 
-use super::verdict::{Answer, PolicyVerdict, Verdict};
+use super::verdict::{Answer, PolicyVerdict, SECOND_OPINION, Verdict};
 use crate::checks::{self, Mark, Row};
 use crate::console::{Console, Tone};
 
@@ -55,10 +55,12 @@ fn print_step(number: u8, mark: Mark, name: &str, compared: &str, console: &mut 
 
 fn print_policy(policy: &PolicyVerdict, console: &mut Console<'_>) {
     checks::print(&policy.checks.iter().map(row_of).collect::<Vec<_>>(), console);
-    if !policy.left_out.is_empty() {
-        let left_out = policy.left_out.join(", ");
-        let note = console.paint(Tone::Warning, &format!("not asked, for want of a guest's session: {left_out}"));
-        console.line(format!("  {note}"));
+    let (opinion, session): (Vec<&str>, Vec<&str>) = policy.left_out.iter().copied().partition(|code| *code == SECOND_OPINION);
+    for (want, codes) in [("a guest's session", session), ("a second verifier of quotes in this program", opinion)] {
+        if !codes.is_empty() {
+            let note = console.paint(Tone::Warning, &format!("not asked, for want of {want}: {}", codes.join(", ")));
+            console.line(format!("  {note}"));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `verify` found, in the shape of its JSON; README.md of this crate documents it.
 
-use attestation::{GenuineEvidence, PlatformClaims, Rejected, Rejection, Revocation, Step};
+use attestation::{GenuineEvidence, PlatformClaims, Rejected, Rejection, Revocation, SecondOpinion, Step};
 use policies::{Calendar, Check, Policy};
 use protocol::ids::AnchorClass;
 use protocol::time::UnixTime;
@@ -74,7 +74,7 @@ pub(super) struct PolicyVerdict {
     pub(super) verdict: PolicyAnswer,
     /// Every check that ran.
     pub(super) checks: Vec<Check>,
-    /// The codes of the rules that evidence alone cannot answer: they need a guest's session.
+    /// The codes of the rules that could not be asked here: of a guest's session, and of a second verifier that this build lacks.
     pub(super) left_out: Vec<&'static str>,
 }
 
@@ -88,13 +88,23 @@ pub(super) enum PolicyAnswer {
     Denied,
 }
 
+/// The code of the rule on what an independent reader makes of the evidence.
+pub(super) const SECOND_OPINION: &str = "second-opinion";
+
 impl PolicyVerdict {
     fn new(asked: &Asked, claims: &PlatformClaims, at: UnixTime) -> Self {
         let Asked { policy, calendar } = asked;
-        let checks = policy.examine(claims, None, calendar.as_ref(), at);
+        let mut checks = policy.examine(claims, None, calendar.as_ref(), at);
+        let mut left_out = policy.left_out();
+        // Nobody is here to ask; in the broker there may be somebody.
+        if matches!(claims, PlatformClaims::Tdx(claims) if claims.second_opinion == (SecondOpinion::Unavailable { why: SecondOpinion::NOT_BUILT_IN }))
+        {
+            checks.retain(|check| check.code != SECOND_OPINION);
+            left_out.push(SECOND_OPINION);
+        }
         let passed = !checks.is_empty() && checks.iter().all(|check| check.verdict == policies::Verdict::Passed);
         let verdict = if passed { PolicyAnswer::Permitted } else { PolicyAnswer::Denied };
-        Self { verdict, checks, left_out: policy.left_out() }
+        Self { verdict, checks, left_out }
     }
 
     pub(super) fn is_denied(&self) -> bool {

@@ -18,7 +18,7 @@ impl Kds {
 
     /// Serves what these machines have from now on.
     pub fn replace(&self, platforms: Vec<SoftPlatform>) {
-        self.0.replace(platforms);
+        self.0.change(|served| *served = platforms);
     }
 }
 

@@ -6,18 +6,30 @@ use super::{Answer, Ask, Served, Service, hex};
 use crate::tdx::{PckAuthority, SoftTdx};
 
 /// A certification service for some soft machines.
-pub struct Pcs(Served<Vec<SoftTdx>>);
+pub struct Pcs(Served<Evaluations>);
+
+/// What these machines have, in both evaluations: QE identity and lists are those of the first.
+struct Evaluations {
+    early: Vec<SoftTdx>,
+    /// For whoever does not ask for `update=early`, while a TCB recovery is under way.
+    standard: Option<Vec<SoftTdx>>,
+}
 
 impl Pcs {
     /// Serves what these machines have; QE identity and lists are those of the first.
     #[must_use]
     pub fn start(platforms: Vec<SoftTdx>) -> Self {
-        Self(Served::start(platforms, |platforms, ask| serve(platforms, ask)))
+        Self(Served::start(Evaluations { early: platforms, standard: None }, serve))
     }
 
     /// Serves what these machines have from now on: another evaluation number, another validity.
     pub fn replace(&self, platforms: Vec<SoftTdx>) {
-        self.0.replace(platforms);
+        self.0.change(|evaluations| evaluations.early = platforms);
+    }
+
+    /// Serves what these machines have to whoever does not ask for `update=early`, from now on.
+    pub fn replace_standard(&self, platforms: Vec<SoftTdx>) {
+        self.0.change(|evaluations| evaluations.standard = Some(platforms));
     }
 }
 
@@ -29,7 +41,12 @@ impl Deref for Pcs {
     }
 }
 
-fn serve(platforms: &[SoftTdx], ask: &Ask) -> Option<Answer> {
+fn serve(evaluations: &Evaluations, ask: &Ask) -> Option<Answer> {
+    let platforms = match (ask.parameter("update"), &evaluations.standard) {
+        (None | Some("standard"), Some(standard)) => standard,
+        (None | Some("early" | "standard"), _) => &evaluations.early,
+        (Some(_), _) => return None,
+    };
     let first = platforms.first()?;
     let with_chain = |name: &str, chain: &str, body| Answer { headers: vec![(name.to_owned(), encoded(chain))], body };
     match ask.path.as_str() {
