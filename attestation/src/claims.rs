@@ -388,11 +388,12 @@ impl fmt::Display for Revocation {
     }
 }
 
-/// What an independent parser made of the same bytes. A difference is a [`crate::Rejection`].
+/// What an independent parser made of the same bytes: of an SNP report, or of a version 4 quote. It reads no collateral, and of certificates the
+/// bytes of a quote's chain alone. A difference is a [`crate::Rejection`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "opinion", rename_all = "kebab-case")]
 pub enum SecondOpinion {
-    /// It read the same in every field that a policy can read.
+    /// It read the same in every field of the SNP report or TD report that a policy can read.
     Agreed,
     /// It cannot read this report, for a reason on the list of known ones.
     Unavailable {

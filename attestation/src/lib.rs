@@ -27,7 +27,7 @@
 //! | 11 guest policy, structure | bit 17 set, reserved bits clear |
 //! | 12 TCB relations | CURRENT_TCB not below REPORTED_TCB, nor below COMMITTED_TCB |
 //! | 13 platform info, structure | no unknown bit |
-//! | 14 second opinion | the `sev` crate's parser reads the same in every field that a policy can read |
+//! | 14 second opinion | the `sev` crate's parser reads the same in every field of the report that a policy can read |
 //!
 //! Intel TDX evidence passes these, in this order (that of Intel's quote verification library).
 //!
@@ -45,7 +45,7 @@
 //! | 10 TCB evaluation | every part reaches a level that is not revoked, at launch and, where the report says, now; the merged status is a claim, [`TcbVerdict`] |
 //! | 11 report data | exactly the 64 bytes that the transcript asks for |
 //! | 12 event log | where one came, it replays to RTMR0 to RTMR3 |
-//! | 13 second opinion | an independent verifier finds the same, where it is built in and can read the quote |
+//! | 13 second opinion | an independent verifier finds the signatures good and reads the same TD report, where it is built in and the quote is of version 4 |
 //!
 //! What is *allowed* (measurements, debug, minimum TCB, TCB status, VMPL, attributes, host data, chips) is policy and not decided here.
 //!

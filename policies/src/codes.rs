@@ -49,7 +49,7 @@ codes! {
         "The revocation list of the platform's certificate (AMD's root; Intel's PCK authority) was consulted, and is in force, or no older than `revocation-max-age` where the policy has it.",
         "fetch the vendor's current revocation list into the broker's collateral";
     SECOND_OPINION = "second-opinion",
-        "An independent parser read the same in every field, or its known exception is named in `second-opinion-exceptions`.",
+        "An independent parser read the same in every field of the SNP report or TD report, or its known exception is named in `second-opinion-exceptions`.",
         "name the exception in the policy if this kind of report is meant to be accepted";
     SNP_PRODUCT = "snp-product",
         "The processor line has a table of its own under `[snp.products]`, with its minimum TCB.",

@@ -1,4 +1,4 @@
-//! A second opinion on the report: the `sev` crate's parser, which shares no code with ours, must read the same in every field
+//! A second opinion on the report: the `sev` crate's parser, which shares no code with ours, must read the same in every field of it
 //! that a policy can read. It is given only what our parser accepted, and none of its verification is used.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
 //! A second opinion on version 4 quotes: the `tdx-quote` crate, which shares no code with ours and verifies by another library, must find both
-//! signatures good and read the same in every field that a policy can read. It is given only what our parser accepted.
+//! signatures good and read the same in every field of the TD report that a policy can read. It is given only what our parser accepted.
 //!
 //! It verifies the quote under its attestation key, that key's binding to the quoting enclave's report, and that report under the PCK
 //! certificate's key. It knows nothing of collateral, and of certificates only the chain's bytes; the key is the one that our chain proved, which
@@ -13,7 +13,7 @@ pub(super) use asked::ask;
 #[cfg(not(feature = "second-opinion-tdx"))]
 pub(super) use not_asked::ask;
 
-/// Why there is none on a version 5 quote: the other verifier has the signed bytes of version 5 wrong, and does not know every body.
+/// Why there is none on a version 5 quote: it is asked for version 4 alone (decision 0009).
 const VERSION_5: &str = "tdx-quote-cannot-read-version-5";
 
 #[cfg(not(feature = "second-opinion-tdx"))]

@@ -7,7 +7,7 @@ use attestation::{
 use protocol::time::UnixTime;
 use testbed::tdx::{SoftTdx, SoftTdxCollateral};
 
-use crate::{Fields, Verdict};
+use crate::{Fields, Verdict, optional};
 
 /// Under whose root.
 #[derive(Clone, Debug)]
@@ -82,6 +82,22 @@ impl Case {
     /// When a soft root is no anchor.
     #[must_use]
     pub fn judge(&self) -> Verdict {
+        self.judged(fields)
+    }
+
+    /// The times of our TCB info, as [`crate::peers::window`] names them.
+    ///
+    /// # Panics
+    /// When a soft root is no anchor.
+    #[must_use]
+    pub fn window(&self) -> Verdict {
+        self.judged(|claims| {
+            let info = claims.tcb_info;
+            Fields::from([("issued", info.issued.seconds().to_string()), ("ends", info.next_update.seconds().to_string())])
+        })
+    }
+
+    fn judged(&self, read: impl Fn(&TdxClaims) -> Fields) -> Verdict {
         let anchors = match &self.root {
             Root::Vendor => Anchors::vendor(),
             Root::Soft(root) => Anchors::test_with_intel(Vec::new(), root.clone()).expect("a soft root"),
@@ -91,7 +107,7 @@ impl Case {
         let at = UnixTime::from_seconds(self.at);
         Verdict::of(|| match judge(&evidence, &prepared, &anchors, ReportDataRule::NotCompared, Lapsed::Rejected, at) {
             Ok(genuine) => match genuine.platform() {
-                PlatformClaims::Tdx(claims) => Ok(fields(claims)),
+                PlatformClaims::Tdx(claims) => Ok(read(claims)),
                 PlatformClaims::Snp(_) => unreachable!("a quote makes no SNP claims"),
             },
             Err(rejection) => Err(rejection.code().to_owned()),
@@ -160,7 +176,14 @@ fn split(body: &[u8], member: &str) -> (String, Vec<u8>) {
 
 /// Our claims by the names that the peers' fields have here.
 fn fields(claims: &TdxClaims) -> Fields {
-    let mut fields = Fields::from([
+    let TdxClaims { platform: pck, tcb, tcb_info, qe_identity, extended, .. } = claims;
+    let of_platform = tcb.module.as_ref().map_or(tcb.platform.date, |module| module.date.min(tcb.platform.date));
+    let extended = extended.as_ref();
+    let bytes = |value: Option<&[u8]>| optional(value, hex::encode);
+    let flag = |value: Option<bool>| optional(value, |flag| flag.to_string());
+    let service = |hash: [u8; 48], attributes: u64| format!("{} {}", hex::encode(hash), hex::encode(attributes.to_le_bytes()));
+    let seconds = |time: UnixTime| time.seconds().to_string();
+    Fields::from([
         ("version", claims.quote_version.to_string()),
         ("body", claims.body.to_string()),
         ("tee-tcb-svn", hex::encode(claims.tee_tcb_svn)),
@@ -175,34 +198,35 @@ fn fields(claims: &TdxClaims) -> Fields {
         ("mrownerconfig", hex::encode(claims.mrownerconfig)),
         ("rtmrs", claims.rtmrs.map(hex::encode).join(" ")),
         ("report-data", hex::encode(claims.report_data)),
-        ("fmspc", hex::encode(claims.platform.fmspc)),
-        ("pceid", hex::encode(claims.platform.pceid)),
-        ("ppid", hex::encode(claims.platform.ppid)),
-        ("pce-svn", claims.platform.pce_svn.to_string()),
-        ("components", hex::encode(claims.platform.components)),
+        ("tee-tcb-svn-2", bytes(claims.tee_tcb_svn_2.as_ref().map(<[u8; 16]>::as_slice))),
+        ("mrservicetd", bytes(claims.mrservicetd.as_ref().map(<[u8; 48]>::as_slice))),
+        ("vm-id", optional(extended, |more| more.vm_id.to_string())),
+        ("td-id", bytes(extended.map(|more| more.td_id.as_slice()))),
+        ("device-info", bytes(extended.map(|more| more.device_info.as_slice()))),
+        ("initial-service-td", optional(extended, |more| service(more.initial_service_td_hash, more.initial_service_td_attributes))),
+        ("current-service-td", optional(extended, |more| service(more.current_service_td_hash, more.current_service_td_attributes))),
+        ("initial-cpu-svn", bytes(extended.map(|more| more.initial_cpu_svn.as_slice()))),
+        ("initial-tee-tcb-svn", bytes(extended.map(|more| more.initial_tee_tcb_svn.as_slice()))),
+        ("initial-fmspc", bytes(extended.map(|more| more.initial_fmspc.as_slice()))),
+        ("fmspc", hex::encode(pck.fmspc)),
+        ("pceid", hex::encode(pck.pceid)),
+        ("ppid", hex::encode(pck.ppid)),
+        ("pce-svn", pck.pce_svn.to_string()),
+        ("components", hex::encode(pck.components)),
+        ("platform-instance", bytes(pck.platform_instance.as_ref().map(<[u8; 16]>::as_slice))),
+        ("dynamic-platform", flag(pck.dynamic_platform)),
+        ("cached-keys", flag(pck.cached_keys)),
+        ("smt-enabled", flag(pck.smt_enabled)),
         ("qe-isv-svn", claims.qe_isv_svn.to_string()),
-        ("status", claims.tcb.status.to_string()),
-        ("advisories", claims.tcb.advisories.join(" ")),
-        ("evaluation", claims.tcb_info.evaluation.min(claims.qe_identity.evaluation).to_string()),
-    ]);
-    fields.extend(claims.tee_tcb_svn_2.map(|svn| ("tee-tcb-svn-2", hex::encode(svn))));
-    fields.extend(claims.mrservicetd.map(|measurement| ("mrservicetd", hex::encode(measurement))));
-    fields.extend(claims.platform.platform_instance.map(|id| ("platform-instance", hex::encode(id))));
-    fields.extend(claims.platform.dynamic_platform.map(|flag| ("dynamic-platform", flag.to_string())));
-    fields.extend(claims.platform.cached_keys.map(|flag| ("cached-keys", flag.to_string())));
-    fields.extend(claims.platform.smt_enabled.map(|flag| ("smt-enabled", flag.to_string())));
-    if let Some(extended) = &claims.extended {
-        let (initial, current) = (extended.initial_service_td_attributes, extended.current_service_td_attributes);
-        fields.extend([
-            ("vm-id", extended.vm_id.to_string()),
-            ("td-id", hex::encode(extended.td_id)),
-            ("device-info", hex::encode(extended.device_info)),
-            ("initial-service-td", format!("{} {}", hex::encode(extended.initial_service_td_hash), hex::encode(initial.to_le_bytes()))),
-            ("current-service-td", format!("{} {}", hex::encode(extended.current_service_td_hash), hex::encode(current.to_le_bytes()))),
-            ("initial-cpu-svn", hex::encode(extended.initial_cpu_svn)),
-            ("initial-tee-tcb-svn", hex::encode(extended.initial_tee_tcb_svn)),
-            ("initial-fmspc", hex::encode(extended.initial_fmspc)),
-        ]);
-    }
-    fields
+        ("status", tcb.status.to_string()),
+        ("advisories", tcb.advisories.join(" ")),
+        ("date", seconds(tcb.date)),
+        ("platform-date", seconds(of_platform)),
+        ("qe-status", tcb.qe.status.to_string()),
+        ("qe-date", seconds(tcb.qe.date)),
+        ("evaluation", tcb_info.evaluation.min(qe_identity.evaluation).to_string()),
+        ("qe-evaluation", qe_identity.evaluation.to_string()),
+        ("qe-issued", seconds(qe_identity.issued)),
+        ("qe-next-update", seconds(qe_identity.next_update)),
+    ])
 }

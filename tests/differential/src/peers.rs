@@ -5,19 +5,100 @@ use dcap_qvl::policy::{PckCertFlag, QuoteClaims, QuotePolicy};
 use dcap_qvl::quote::{Report, TDReport10, TDReport15};
 use dcap_qvl::verify::QuoteVerifier;
 
+use protocol::time::UnixTime;
+
 use crate::ours::{Bundle, Case, Root};
-use crate::{Fields, Verdict};
+use crate::{ABSENT, Fields, Peer, Verdict, optional};
 
-/// `dcap-qvl`: everything but a policy.
-pub const DCAP_QVL: &str = "dcap-qvl";
-/// `tdx-quote`: the quote under its own chain; no collateral.
-pub const TDX_QUOTE: &str = "tdx-quote";
-/// The same on version 5 quotes, which it cannot read.
-pub const TDX_QUOTE_5: &str = "tdx-quote on version 5";
+/// Everything but a policy: the quote under its chain and its collateral.
+pub const WHOLE_VERIFIER: Peer = Peer {
+    role: "whole verifier",
+    fields: &[
+        "version",
+        "body",
+        "tee-tcb-svn",
+        "mrseam",
+        "mrsignerseam",
+        "seam-attributes",
+        "td-attributes",
+        "xfam",
+        "mrtd",
+        "mrconfigid",
+        "mrowner",
+        "mrownerconfig",
+        "rtmrs",
+        "report-data",
+        "tee-tcb-svn-2",
+        "mrservicetd",
+        "vm-id",
+        "td-id",
+        "device-info",
+        "initial-service-td",
+        "current-service-td",
+        "initial-cpu-svn",
+        "initial-tee-tcb-svn",
+        "initial-fmspc",
+        "fmspc",
+        "pceid",
+        "ppid",
+        "pce-svn",
+        "components",
+        "platform-instance",
+        "dynamic-platform",
+        "cached-keys",
+        "smt-enabled",
+        "qe-isv-svn",
+        "status",
+        "advisories",
+        "date",
+        "platform-date",
+        "qe-status",
+        "qe-date",
+        "evaluation",
+        "qe-evaluation",
+        "qe-issued",
+        "qe-next-update",
+    ],
+};
+/// The quote under the chain that it carries; no collateral.
+pub const QUOTE_VERIFIER: Peer = Peer { role: "quote verifier", fields: QUOTE_FIELDS };
+/// The same without a chain: it knows no soft root, and is given the PCK certificate's key.
+pub const QUOTE_VERIFIER_BY_KEY: Peer = Peer { role: "quote verifier by key", fields: QUOTE_FIELDS };
 
-/// What `dcap-qvl` says. Debuggable TDs and bound service TDs are a policy's matter with us, so it is told to let them pass.
+const QUOTE_FIELDS: &[&str] = &[
+    "version",
+    "tee-tcb-svn",
+    "mrseam",
+    "mrsignerseam",
+    "seam-attributes",
+    "td-attributes",
+    "xfam",
+    "mrtd",
+    "mrconfigid",
+    "mrowner",
+    "mrownerconfig",
+    "rtmrs",
+    "report-data",
+    "tee-tcb-svn-2",
+    "mrservicetd",
+];
+
+/// What the whole verifier says. Debuggable TDs and bound service TDs are a policy's matter with us, so it is told to let them pass.
 #[must_use]
-pub fn dcap_qvl(case: &Case) -> Verdict {
+pub fn whole_verifier(case: &Case) -> Verdict {
+    claims_of(case, claimed)
+}
+
+/// The window of all collateral that the whole verifier used, its lists and certificates included: the latest time at which a part of it was
+/// issued, and the earliest at which a part of it ends.
+#[must_use]
+pub fn window(case: &Case) -> Verdict {
+    claims_of(case, |claims| {
+        Fields::from([("issued", claims.latest_issue_date.to_string()), ("ends", claims.earliest_expiration_date.to_string())])
+    })
+}
+
+fn claims_of(case: &Case, read: impl Fn(&QuoteClaims) -> Fields) -> Verdict {
     let verifier = match &case.root {
         Root::Vendor => QuoteVerifier::new_prod(),
         Root::Soft(root) => QuoteVerifier::new(root.clone()),
@@ -28,7 +109,7 @@ pub fn dcap_qvl(case: &Case) -> Verdict {
         let policy = QuotePolicy::claims_only(case.at);
         verifier
             .verify_with_policy(&case.quote, collateral, case.at, &policy)
-            .map(|claims| claimed(&claims))
+            .map(|claims| read(&claims))
             .map_err(|error| format!("{error:#}"))
     })
 }
@@ -51,29 +132,44 @@ impl From<&Bundle> for QuoteCollateralV3 {
 }
 
 fn claimed(claims: &QuoteClaims) -> Fields {
-    let pck = &claims.platform.pck;
+    let (pck, qe) = (&claims.platform.pck, &claims.qe);
     let mut advisories = claims.tcb.advisory_ids.clone();
     advisories.sort();
     advisories.dedup();
-    let mut fields = Fields::from([
+    let qe_date = UnixTime::parse(&qe.tcb_level.tcb_date).map_or(0, UnixTime::seconds);
+    let flag = |flag: PckCertFlag| {
+        match flag {
+            PckCertFlag::True => "true",
+            PckCertFlag::False => "false",
+            PckCertFlag::Undefined => ABSENT,
+        }
+        .to_owned()
+    };
+    let mut fields: Fields = WHOLE_VERIFIER.fields.iter().map(|name| (*name, ABSENT.to_owned())).collect();
+    fields.extend([
         ("version", claims.header.version.to_string()),
         ("fmspc", hex::encode(pck.fmspc)),
         ("pceid", hex::encode(&pck.pce_id)),
         ("ppid", hex::encode(&pck.ppid)),
         ("pce-svn", pck.pce_svn.to_string()),
         ("components", hex::encode(pck.cpu_svn)),
-        ("qe-isv-svn", claims.qe.report.isv_svn.to_string()),
+        ("platform-instance", optional(pck.platform_instance_id, hex::encode)),
+        ("dynamic-platform", flag(pck.dynamic_platform)),
+        ("cached-keys", flag(pck.cached_keys)),
+        ("smt-enabled", flag(pck.smt_enabled)),
+        ("qe-isv-svn", qe.report.isv_svn.to_string()),
         ("status", claims.tcb.status.to_string()),
         ("advisories", advisories.join(" ")),
+        ("date", claims.platform.tcb_date_tag.min(qe_date).to_string()),
+        ("platform-date", claims.platform.tcb_date_tag.to_string()),
+        ("qe-status", qe.tcb_level.tcb_status.to_string()),
+        ("qe-date", qe_date.to_string()),
         ("evaluation", claims.tcb.eval_data_number.to_string()),
+        ("qe-evaluation", qe.tcb_eval_data_number.to_string()),
+        // Of the identity and its signer's chain, which was issued before it and ends after it.
+        ("qe-issued", claims.qe_iden_latest_issue_date.to_string()),
+        ("qe-next-update", claims.qe_iden_earliest_expiration_date.to_string()),
     ]);
-    fields.extend(pck.platform_instance_id.map(|id| ("platform-instance", hex::encode(id))));
-    let flags = [("dynamic-platform", pck.dynamic_platform), ("cached-keys", pck.cached_keys), ("smt-enabled", pck.smt_enabled)];
-    fields.extend(flags.into_iter().filter_map(|(name, flag)| match flag {
-        PckCertFlag::True => Some((name, "true".to_owned())),
-        PckCertFlag::False => Some((name, "false".to_owned())),
-        PckCertFlag::Undefined => None,
-    }));
     match &claims.report {
         Report::SgxEnclave(_) => drop(fields.insert("body", "sgx".to_owned())),
         Report::TD10(report) => {
@@ -126,15 +222,15 @@ fn td_report(fields: &mut Fields, report: &TDReport10) {
     ]);
 }
 
-/// What `tdx-quote` says. Under a soft root, whose chain it cannot know, it is given the PCK certificate's key.
+/// What the quote verifier says: under the chain in the quote, or by the PCK certificate's key where that is given.
 ///
 /// # Panics
 /// Never: a panic is a verdict.
 #[must_use]
-pub fn tdx_quote(case: &Case, soft_pck: Option<&[u8; 64]>) -> Verdict {
+pub fn quote_verifier(case: &Case, pck: Option<&[u8; 64]>) -> Verdict {
     Verdict::of(|| {
         let quote = tdx_quote::Quote::from_bytes(&case.quote).map_err(|error| error.to_string())?;
-        match soft_pck {
+        match pck {
             None => drop(quote.verify().map_err(|error| error.to_string())?),
             Some(point) => {
                 let key =
@@ -143,7 +239,7 @@ pub fn tdx_quote(case: &Case, soft_pck: Option<&[u8; 64]>) -> Verdict {
             }
         }
         let body = &quote.body;
-        let mut fields = Fields::from([
+        Ok(Fields::from([
             ("version", quote.header.version.to_string()),
             ("tee-tcb-svn", hex::encode(body.tee_tcb_svn)),
             ("mrseam", hex::encode(body.mrseam)),
@@ -157,9 +253,8 @@ pub fn tdx_quote(case: &Case, soft_pck: Option<&[u8; 64]>) -> Verdict {
             ("mrownerconfig", hex::encode(body.mrownerconfig)),
             ("rtmrs", [body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3].map(hex::encode).join(" ")),
             ("report-data", hex::encode(body.reportdata)),
-        ]);
-        fields.extend(body.tee_tcb_svn_2.map(|svn| ("tee-tcb-svn-2", hex::encode(svn))));
-        fields.extend(body.mrservicetd.map(|measurement| ("mrservicetd", hex::encode(measurement))));
-        Ok(fields)
+            ("tee-tcb-svn-2", optional(body.tee_tcb_svn_2, hex::encode)),
+            ("mrservicetd", optional(body.mrservicetd, hex::encode)),
+        ]))
     })
 }

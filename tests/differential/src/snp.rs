@@ -1,4 +1,4 @@
-//! An SNP report with its chain, our verdict on it, and the `sev` crate's: signatures from the root to the report, and no more.
+//! An SNP report with its chain, our verdict on it, and that of a report verifier: signatures from the root to the report, and no more.
 
 use attestation::{
     Anchors, Collateral, Evidence, Lapsed, PlatformClaims, PreparedCollateral, ProductLine, ReportDataRule, SnpEvidence, judge,
@@ -10,10 +10,11 @@ use sev::parser::ByteParser;
 use testbed::snp::{Leaf, Line, ReportBuilder, SoftPlatform};
 
 use crate::ours::NOW;
-use crate::{Fields, Verdict};
+use crate::{Fields, Peer, Verdict};
 
-/// The `sev` crate.
-pub const SEV: &str = "sev";
+/// Signatures from the root that came to the report, and no more.
+pub const REPORT_VERIFIER: Peer =
+    Peer { role: "report verifier", fields: &["version", "guest-policy", "measurement", "report-data", "host-data", "vmpl"] };
 
 /// A report with leaf, intermediate and root.
 #[derive(Clone, Debug)]
@@ -93,7 +94,7 @@ impl SnpCase {
 
     /// The peer's verdict.
     #[must_use]
-    pub fn sev(&self) -> Verdict {
+    pub fn report_verifier(&self) -> Verdict {
         Verdict::of(|| {
             let certificate = |place: usize| Certificate::from_der(&self.certificates[place]).map_err(|error| error.to_string());
             let chain = Chain { ca: ca::Chain { ark: certificate(2)?, ask: certificate(1)? }, vek: certificate(0)? };
