@@ -232,7 +232,7 @@ async fn what_came_while_the_clock_ran_ahead_is_fetched_anew_after_a_restart() {
     let house = house(&kds).await;
     fetch(&house.open().await.feed, later(now, 30 * 24)).await;
     let broker = house.open().await;
-    assert!(broker.collateral.piece(&CRL).unwrap().fetched_at > later(now, 29 * 24));
+    assert!(broker.collateral.piece(&CRL).unwrap().fetched_at <= later(now, 1), "it did not come in the future");
     kds.replace(vec![news(50)]);
     for (hours, expected) in [(0, news(100)), (11, news(100)), (19, news(50))] {
         fetch(&broker.feed, later(now, hours)).await;

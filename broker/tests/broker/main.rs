@@ -16,3 +16,4 @@ mod ledger;
 mod opening;
 mod second_opinion;
 mod store;
+mod tcb_dates;
