@@ -232,7 +232,7 @@ fn list(folder: &Path, name: &str, row: &Row) {
     let anchors = Anchors::vendor();
     let root = anchors.root(line_of(name)).unwrap();
     let collateral = [read(folder, name)];
-    let lists = Lists::verify(&[], &collateral, &anchors, root).unwrap();
+    let lists = Lists::verify(&[], &collateral, root).unwrap();
     let subject = issuer_name(SigningKeyKind::Vcek, root.line);
     for authority in ["ask", "asvk", "ask-20001-REVOKED"] {
         let file = format!("snp/ca/{}-{authority}.der", root.line.as_str().to_lowercase());
@@ -245,7 +245,7 @@ fn list(folder: &Path, name: &str, row: &Row) {
     let mut forged = collateral[0].clone();
     let last = forged.len() - 1;
     forged[last] ^= 1;
-    let refused = Lists::verify(&[], &[forged], &anchors, root).err();
+    let refused = Lists::verify(&[], &[forged], root).err();
     assert_eq!(refused, Some(Rejection::CrlSignature { index: 0, line: root.line }), "{name}");
 }
 
