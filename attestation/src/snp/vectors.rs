@@ -346,7 +346,9 @@ fn no_byte_of_a_real_certificate_or_list_can_be_changed() {
     }
     for position in 0..crl.len() {
         case.collateral.crls[0][position] ^= 1;
-        assert!(case.judge(at).is_err(), "list, byte {position:#x}");
+        // One that bears another name is no list of this root: it proves nothing, as if nobody had brought it.
+        let proves_nothing = |genuine| claims(&genuine).revocation == Revocation::Unknown;
+        assert!(case.judge(at).map_or(true, proves_nothing), "list, byte {position:#x}");
         case.collateral.crls[0][position] ^= 1;
     }
     assert!(RevocationList::parse(&crl[..crl.len() - 1]).is_err());
