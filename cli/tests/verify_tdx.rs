@@ -96,7 +96,7 @@ fn zeros_of_the_buffer_behind_a_quote_change_nothing() {
     assert_eq!(claims("tdx/raw-google-cos113-padded-8000B.bin"), claims("tdx/v4-google-cos113-00806f.quote.bin"));
     for quote in ["tdx/raw-oasis-trailing-5006B.bin", "tdx/v4-oasis-trailing-c0806f.quote.bin", "tdx/v4-oasis-c0806f.quote.bin"] {
         let ran = verify(&evidence.join(quote), None, &["--at", "2024-10-01T00:00:00Z"]);
-        assert_eq!(found(&ran), (Exit::Failed, json!("tdx-collateral-missing")), "{quote}: {}", ran.err);
+        assert_eq!(found(&ran), (Exit::Failed, json!("tdx-crl-missing")), "{quote}: {}", ran.err);
     }
 }
 
@@ -209,10 +209,27 @@ fn a_soft_quote_is_genuine_with_folder_bundle_and_log() {
 fn a_rejection_names_the_step_of_tdx_the_reason_and_a_hint() {
     let bench = Bench::new();
     let ran = bench.verify("");
-    assert!(ran.out.contains("FAIL  signed collateral"), "{}", ran.out);
-    assert!(ran.err.contains("error: rejected at step 4: "), "{}", ran.err);
-    assert!(ran.err.ends_with("with --collateral\nreason: tdx-collateral-missing\n"), "{}", ran.err);
+    assert!(ran.out.contains("FAIL  revocation"), "{}", ran.out);
+    assert!(ran.err.contains("error: rejected at step 3: "), "{}", ran.err);
+    assert!(ran.err.ends_with("with --collateral\nreason: tdx-crl-missing\n"), "{}", ran.err);
     assert_eq!(ran.exit, Exit::Failed);
+}
+
+#[test]
+fn to_take_collateral_away_turns_no_rejection_into_a_yes() {
+    let verdict = |without: &[&str]| {
+        let bench = Bench::new();
+        without.iter().for_each(|name| std::fs::remove_file(bench.path("intel").join(name)).unwrap());
+        found(&bench.verify("--collateral ./intel --json"))
+    };
+    for list in ["root.crl", "pck.crl"] {
+        assert_eq!(verdict(&[list]), (Exit::Failed, json!("tdx-crl-missing")), "{list}");
+    }
+    for document in ["tcb_info.json", "qe_identity.json"] {
+        assert_eq!(verdict(&[document]), (Exit::Failed, json!("tdx-collateral-missing")), "{document}");
+    }
+    // Nobody needs the chain of a list whose authority stands in the quote.
+    assert_eq!(verdict(&["pck_crl_issuer_chain.pem"]).0, Exit::Done);
 }
 
 #[test]

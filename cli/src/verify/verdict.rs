@@ -196,7 +196,7 @@ pub(super) fn hint(code: &str) -> Option<&'static str> {
         "snp-chain-unknown-issuer" => "evidence of a soft platform is judged under its own roots, with --anchors",
         "snp-tcb-mismatch" | "snp-chip-id-mismatch" => "this certificate is of another chip or of another firmware level than the report",
         "snp-authority-revoked" => "the authority was revoked by AMD; get the chip's certificate anew from its key distribution service",
-        "tdx-collateral-missing" => "give TCB info, QE identity and revocation lists with --collateral",
+        "tdx-collateral-missing" | "tdx-crl-missing" => "give TCB info, QE identity and revocation lists with --collateral",
         "tdx-document-lapsed" | "tdx-crl-lapsed" => {
             "to judge as of a time when the collateral held, add --at; a policy says how old it may be, with --policy"
         }
