@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use attestation::ProductLine;
 use guest_client::agent::wire;
+use policies::Policy;
 use portcullis_fuzz::model::Model;
 use portcullis_fuzz::snp::Machine;
-use portcullis_fuzz::tdx::TdMachine;
+use portcullis_fuzz::tdx::{TdMachine, claims};
 use portcullis_fuzz::{NOW, Signer, documents, log, maker, recipient, tokens};
 use protocol::challenge::ChallengeKey;
 use protocol::collateral::{CollateralBundleBody, CollateralKind, CollateralPiece};
@@ -49,6 +50,7 @@ fn main() -> std::io::Result<()> {
     texts(&folder)?;
     credentials(&folder)?;
     storages(&folder)?;
+    upstreams(&folder)?;
     requests(&folder)?;
     workload_connections(&folder)?;
     sealed_models(&folder)
@@ -224,6 +226,14 @@ fn collateral(folder: &Path) -> std::io::Result<()> {
         let at = (first.len() * 256).div_ceil(first.len() + second.len());
         chosen(2, &[&[at as u8], first, second].concat())
     };
+    let named = |files: &[(&str, &[u8])]| {
+        let file =
+            |(name, bytes): &(&str, &[u8])| [&[name.len() as u8], name.as_bytes(), &(bytes.len() as u16).to_le_bytes(), bytes].concat();
+        chosen(3, &files.iter().flat_map(file).collect::<Vec<_>>())
+    };
+    // Of another signer: which of two chains a body takes, its name decides.
+    let other = SoftTdx::new().under(Root::Other).collateral().issuer_chain;
+    let (info_body, identity_body) = (soft.tcb_info.as_slice(), soft.qe_identity.as_slice());
     let seeds = [
         chosen(0, &json(&bundle)),
         chosen(1, &signed(&bundle, Signer::Authority).to_json()),
@@ -236,6 +246,8 @@ fn collateral(folder: &Path) -> std::io::Result<()> {
         pair(&soft.tcb_info, soft.issuer_chain.as_bytes()),
         pair(&soft.qe_identity, soft.issuer_chain.as_bytes()),
         pair(&soft.pck_list, soft.pck_list_issuer_chain.as_bytes()),
+        named(&[("tcb_info.json", info_body), ("qe_signing.pem", other.as_bytes()), ("tcb_signing.pem", soft.issuer_chain.as_bytes())]),
+        named(&[("a/tcb", info_body), ("a/qe", identity_body), ("a/q.pem", other.as_bytes()), ("b.pem", soft.issuer_chain.as_bytes())]),
     ];
     write(folder, "collateral_bundle", seeds)
 }
@@ -433,13 +445,14 @@ fn credentials(folder: &Path) -> std::io::Result<()> {
 
 fn texts(folder: &Path) -> std::io::Result<()> {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
-    let mut seeds = vec![std::fs::read(policies.join("tests/full.toml"))?];
+    let mut seeds = vec![std::fs::read(policies.join("tests/full.toml"))?, std::fs::read(policies.join("tests/tdx.toml"))?];
     for entry in std::fs::read_dir(policies.join("examples"))? {
         seeds.push(std::fs::read(entry?.path())?);
     }
     seeds.sort_by_key(Vec::len);
     let measurement: String = Machine::chosen(0).claims().measurement.iter().map(|byte| format!("{byte:02x}")).collect();
     seeds.push(accepting(&measurement).into_bytes());
+    seeds.extend(accepting_td(TdMachine::chosen(0)).map(String::into_bytes));
     write(folder, "policy", seeds)?;
 
     let key = |byte| PublicKey::from_bytes([byte; 32]);
@@ -455,7 +468,10 @@ fn texts(folder: &Path) -> std::io::Result<()> {
         "root = \"{}\"\ndata = \"d\"\n[listen]\naddress = \"[::]:1\"\nplain_http = \"behind-a-proxy\"\ntls = {{ certificates = \"c\", key = \"k\" }}\n",
         key(1)
     );
-    write(folder, "broker_config", [broker.into_bytes(), tls.into_bytes()])?;
+    let vendors = "[collateral.amd]\nupstream = \"vendor\"\nca_file = \"a.pem\"\n[collateral.intel]\nupstream = \"https://pccs.example.com:8081/x\"\n\
+                   update = \"standard\"\n[collateral.budget]\nper_client = 4\nin_all = 60\n";
+    let fetching = format!("root = \"{}\"\ndata = \"d\"\n[listen]\naddress = \"127.0.0.1:1\"\n{vendors}", key(1));
+    write(folder, "broker_config", [broker.into_bytes(), tls.into_bytes(), fetching.into_bytes()])?;
     let guest = format!(
         "root = \"{}\"\nbroker = \"https://broker.example.com\"\nca-file = \"/ca.pem\"\nplain-http = \"anywhere\"\ntimeout-seconds = 5\nevidence = \"agent:/run/a\"\n\
          configfs = \"/x\"\nstate = \"/run/s\"\nplaintext = \"disk\"\nstdout = \"allowed\"\ncovers = [\"/etc/engine\"]\n",
@@ -476,6 +492,61 @@ fn accepting(measurement: &str) -> String {
          [snp.measurements]\nimage = [\"{measurement}\"]\n[snp.guest-policy]\nsmt = \"allowed\"\n\
          [snp.products.{product}]\nminimum-tcb = {{ bootloader = 0, tee = 0, snp = 0, microcode = 0 }}\n"
     )
+}
+
+/// Policies that a TD on this machine satisfies: by its registers, and by the events of its log.
+fn accepting_td(machine: &TdMachine) -> [String; 2] {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let body = &machine.guest.quote.body;
+    let rest = format!(
+        "format = 1\nrole = \"whole-vm\"\nconfiguration = \"config-is-measured\"\nattestation-lifetime = \"1 hour\"\n\
+         second-opinion-exceptions = [\"any-quote\"]\n[tdx]\nsmt = \"allowed\"\n[tdx.measurements]\nimage = [\"{}\"]\n",
+        hex(&body.mrtd)
+    );
+    let registers: String = (0..4).map(|rtmr| format!("rtmr{rtmr} = {{ a = [\"{}\"] }}\n", hex(&body.rtmrs[rtmr]))).collect();
+    let genuine = machine.judge_with_log(&machine.quote).expect("a genuine TD");
+    let events: String = (0..4u8)
+        .map(|rtmr| {
+            let events = claims(&genuine).event_log.events_of(rtmr).expect("a log");
+            let texts: Vec<String> =
+                events.map(|event| format!("{{ type = {}, digest = \"{}\" }}", event.kind, hex(&event.digest))).collect();
+            match texts.as_slice() {
+                [] => format!("[tdx.rtmrs]\nrtmr{rtmr} = \"all-zero\"\n"),
+                texts => format!("[tdx.events.rtmr{rtmr}.sequences]\nboot = [{}]\n", texts.join(", ")),
+            }
+        })
+        .collect();
+    let texts = [format!("{rest}[tdx.rtmrs]\n{registers}"), format!("{rest}{events}")];
+    for text in &texts {
+        let checks = Policy::parse(text).expect("a policy").examine(genuine.platform(), None, None, NOW);
+        assert!(checks.iter().all(|check| check.verdict == policies::Verdict::Passed), "{checks:?}");
+    }
+    texts
+}
+
+/// Answers of the vendors' services: a header's value and a body, behind where the value ends in 256ths.
+fn upstreams(folder: &Path) -> std::io::Result<()> {
+    let td = SoftTdx::new();
+    let soft = td.collateral();
+    let answer = |choice: u8, value: &str, body: &[u8]| {
+        let at = (value.len() * 256).div_ceil(value.len() + body.len());
+        [&[choice, at as u8], value.as_bytes(), body].concat()
+    };
+    let escaped = |text: &str| text.replace(' ', "%20").replace('\n', "%0A").replace('+', "%2B");
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let authority = testbed::tdx::pem::chain(&[SoftPlatform::new(Line::Milan).ask_der()]);
+    let list = testbed::tdx::pem::chain(std::slice::from_ref(&soft.root_list)).replace("CERTIFICATE", "X509 CRL");
+    let seeds = [
+        answer(0, &escaped(&soft.issuer_chain), &soft.tcb_info),
+        answer(3, &escaped(&soft.issuer_chain), &soft.qe_identity),
+        answer(4, &escaped(&soft.pck_list_issuer_chain), &soft.pck_list),
+        answer(4, &escaped(&soft.pck_list_issuer_chain), hex(&soft.pck_list).as_bytes()),
+        answer(5, "", list.as_bytes()),
+        answer(5, "", format!("\"{}\"", hex(&soft.root_list)).as_bytes()),
+        answer(6, "", authority.as_bytes()),
+        answer(8, "", &SoftPlatform::new(Line::Milan).vcek_der()),
+    ];
+    write(folder, "upstream_answer", seeds)
 }
 
 fn sealed_models(folder: &Path) -> std::io::Result<()> {

@@ -27,7 +27,7 @@ fn path(bytes: &[u8]) {
 
 fn tile(bytes: &[u8]) {
     let Ok(tile) = Tile::from_bytes(bytes) else {
-        assert!(bytes.is_empty() || bytes.len() % 32 != 0 || bytes.len() > 32 * usize::from(WIDTH));
+        assert!(bytes.is_empty() || !bytes.len().is_multiple_of(32) || bytes.len() > 32 * usize::from(WIDTH));
         return;
     };
     assert_eq!(tile.to_bytes(), bytes);

@@ -78,33 +78,43 @@ struct Guest {
     word: Option<&'static str>,
 }
 
+/// What a policy must say to permit a guest, and how it differs from the genuine one.
+type ReportChange = (&'static str, fn(&mut ReportBuilder));
+type TdChange = (Option<&'static str>, fn(&mut TdReport));
+
 fn guests() -> &'static [Guest] {
     static GUESTS: OnceLock<Vec<Guest>> = OnceLock::new();
     GUESTS.get_or_init(|| {
-        let changes: [(&str, fn(&mut ReportBuilder)); 4] = [
+        let changes: [ReportChange; 4] = [
             ("vmpl", |_| ()),
             ("debug", |report| report.policy |= 1 << 19),
             ("migration", |report| report.policy |= 1 << 18),
             ("vmpl", |report| report.vmpl = 3),
         ];
-        let td_changes: [(Option<&str>, fn(&mut TdReport)); 5] = [
+        let td_changes: [TdChange; 5] = [
             (Some("measurements"), |_| ()),
             (None, |report| report.td_attributes |= TdAttributes::DEBUG),
             (None, |report| report.td_attributes |= TdAttributes::MIGRATABLE),
             (None, |report| report.td_attributes &= !TdAttributes::SEPT_VE_DISABLE),
             (Some("perfmon"), |report| report.td_attributes |= TdAttributes::PERFMON),
         ];
-        let guest = |machine: &Machine, (word, change): (&'static str, fn(&mut ReportBuilder))| {
+        let guest = |machine: &Machine, (word, change): ReportChange| {
             let report = machine.platform.sign(&machine.platform.report_by(machine.leaf).with(change));
             let collateral = Collateral { crls: vec![machine.crl.clone()], ..Collateral::default() };
             let genuine = machine.judge(machine.evidence(&report), &collateral).expect("a genuine guest");
             Guest { claims: genuine.platform().clone(), word: Some(word) }
         };
-        let td = |machine: &TdMachine, (word, change): (Option<&'static str>, fn(&mut TdReport))| {
+        let td = |machine: &TdMachine, (word, change): TdChange| {
             let quote = machine.guest.quote.clone().with(|quote| change(&mut quote.body)).bytes();
             Guest { claims: machine.judge(&quote).expect("a genuine TD").platform().clone(), word }
         };
+        // With its event log, by which a policy may judge instead of by registers.
+        let logged = |machine: &TdMachine| Guest {
+            claims: machine.judge_with_log(&machine.quote).expect("a genuine TD with its log").platform().clone(),
+            word: Some("measurements"),
+        };
         let guests = Machine::all().iter().flat_map(|machine| changes.map(|change| guest(machine, change)));
-        guests.chain(TdMachine::all().iter().flat_map(|machine| td_changes.map(|change| td(machine, change)))).collect()
+        let tds = TdMachine::all().iter().flat_map(|machine| td_changes.map(|change| td(machine, change)));
+        guests.chain(tds).chain(TdMachine::all().iter().map(logged)).collect()
     })
 }

@@ -144,9 +144,20 @@ impl TdMachine {
         PreparedCollateral::prepare(Collateral { tdx, ..Collateral::default() }, &self.anchors)
     }
 
+    /// The verdict on a quote with the guest's event log, under the genuine collateral.
+    ///
+    /// # Errors
+    /// The rejection.
+    pub fn judge_with_log(&self, quote: &[u8]) -> Result<GenuineEvidence, Rejection> {
+        self.judge_evidence(TdxEvidence { quote: quote.to_vec(), event_log: self.guest.event_log.clone() }, &self.prepared)
+    }
+
     fn judge_under(&self, quote: &[u8], collateral: &PreparedCollateral) -> Result<GenuineEvidence, Rejection> {
-        let evidence = Evidence::Tdx(TdxEvidence { quote: quote.to_vec(), event_log: None });
-        judge(&evidence, collateral, &self.anchors, ReportDataRule::NotCompared, Lapsed::Rejected, NOW)
+        self.judge_evidence(TdxEvidence { quote: quote.to_vec(), event_log: None }, collateral)
+    }
+
+    fn judge_evidence(&self, evidence: TdxEvidence, collateral: &PreparedCollateral) -> Result<GenuineEvidence, Rejection> {
+        judge(&Evidence::Tdx(evidence), collateral, &self.anchors, ReportDataRule::NotCompared, Lapsed::Rejected, NOW)
     }
 
     /// The claims of the genuine quote under the genuine collateral.
