@@ -23,7 +23,7 @@ pub struct Installation {
     tee: Tee,
     broker: Option<Server>,
     /// What lies in the collateral folder at first in place of [`Tee::collateral`].
-    intel: Option<Vec<(&'static str, Vec<u8>)>>,
+    carried: Option<Vec<(&'static str, Vec<u8>)>>,
 }
 
 impl Installation {
@@ -32,7 +32,7 @@ impl Installation {
     pub fn new(mut programs: Programs, tee: Tee) -> Self {
         programs.set("PORTCULLIS_ROOT", "root.pub");
         programs.set("PORTCULLIS_TOKEN_FILE", "broker/admin.token");
-        Self { programs, tee, broker: None, intel: None }
+        Self { programs, tee, broker: None, carried: None }
     }
 
     /// The same with everything that tests begin with: keys, an initialised and configured broker that runs, a guest's
@@ -44,13 +44,13 @@ impl Installation {
         Self::new(programs, tee).made_ready()
     }
 
-    /// The same for TDX guests, with these files in the collateral folder when the broker first starts.
+    /// The same, with these files in the collateral folder when the broker first starts.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn ready_with_collateral(programs: Programs, files: Vec<(&'static str, Vec<u8>)>) -> Result<Self, Failure> {
-        let mut installation = Self::new(programs, Tee::Tdx);
-        installation.intel = Some(files);
+    pub fn ready_with_collateral(programs: Programs, tee: Tee, files: Vec<(&'static str, Vec<u8>)>) -> Result<Self, Failure> {
+        let mut installation = Self::new(programs, tee);
+        installation.carried = Some(files);
         installation.made_ready()
     }
 
@@ -122,7 +122,7 @@ impl Installation {
     pub fn init(&self) -> Result<Ended, Failure> {
         let (name, anchor) = self.tee.anchor();
         self.write("anchor.der", &anchor)?;
-        for (name, bytes) in self.intel.clone().unwrap_or_else(|| self.tee.collateral()) {
+        for (name, bytes) in self.carried.clone().unwrap_or_else(|| self.tee.collateral()) {
             self.write(&format!("collateral/{name}"), &bytes)?;
         }
         let anchor = format!("{name}=anchor.der");

@@ -2,13 +2,12 @@
 
 mod world;
 
-use std::path::Path;
-
 use portcullis_tests::arguments;
 use portcullis_tests::installation::MODEL;
-use portcullis_tests::machine::Machine;
+use portcullis_tests::machine::{Machine, Tee};
 use portcullis_tests::outsider::{Answer, Keys, Outsider};
 use portcullis_tests::policy::Draft;
+use portcullis_tests::programs::Ended;
 use portcullis_tests::recorder::Recorder;
 use protocol::admin::Ending;
 use protocol::documents::Kind;
@@ -223,30 +222,25 @@ fn a_model_without_its_policy_waits() {
 
 #[test]
 fn revocation_lists_of_the_vendor_are_needed_and_obeyed() {
-    let mut world = World::with_model();
+    let mut world = World::with_collateral(Tee::Snp, Vec::new());
     let platform = SoftPlatform::new(Line::Milan);
-    let list = world.installation.path("collateral/milan.crl");
-    let mut check_with = |content: Option<Vec<u8>>| {
+    let code = |ended: &Ended| if ended.code == 0 { String::new() } else { text(ended, "/code") };
+    let ended = world.check();
+    assert_eq!((ended.code, code(&ended)), (3, "revocation-age".into()));
+    // Once a list was there, it is kept: an older one does not take its place, nor does none.
+    let mut check_with = |content: Vec<u8>| {
         world.installation.stop().unwrap();
-        replace(&list, content);
+        world.installation.write("collateral/milan.crl", &content).unwrap();
         world.installation.start().unwrap();
         world.follow_broker();
         let ended = world.check();
-        let code = if ended.code == 0 { String::new() } else { text(&ended, "/code") };
-        (ended.code, code)
+        (ended.code, code(&ended))
     };
-    assert_eq!(check_with(None), (3, "revocation-age".into()));
     let stale = platform.crl_with(|list| (list.this_update, list.next_update) = (1_704_067_200, Some(1_704_153_600)));
-    assert_eq!(check_with(Some(stale)), (3, "revocation-age".into()));
-    assert_eq!(check_with(Some(platform.crl_der(&[platform.serial(Authority::Ask)]))), (3, "snp-authority-revoked".into()));
-    assert_eq!(check_with(Some(platform.crl_der(&[platform.serial(Authority::Asvk)]))), (0, String::new()));
-}
-
-fn replace(path: &Path, content: Option<Vec<u8>>) {
-    match content {
-        Some(bytes) => std::fs::write(path, bytes).unwrap(),
-        None => std::fs::remove_file(path).unwrap(),
-    }
+    assert_eq!(check_with(stale.clone()), (3, "revocation-age".into()));
+    assert_eq!(check_with(platform.crl_der(&[platform.serial(Authority::Ask)])), (3, "snp-authority-revoked".into()));
+    assert_eq!(check_with(platform.crl_der(&[platform.serial(Authority::Asvk)])), (0, String::new()));
+    assert_eq!(check_with(stale), (0, String::new()));
 }
 
 /// Seconds since 1970-01-01 UTC.

@@ -253,7 +253,7 @@ fn a_guest_renews_by_the_evidence_that_the_broker_holds_and_by_no_other() {
 fn intels_collateral_is_needed_and_obeyed() {
     let genuine = td::collateral(&td::today());
     let check_with = |files: Vec<(&'static str, Vec<u8>)>| {
-        let ended = World::with_collateral(files).check();
+        let ended = World::with_collateral(Tee::Tdx, files).check();
         let code = if ended.code == 0 { String::new() } else { text(&ended, "/code") };
         (ended.code, code)
     };
@@ -262,7 +262,8 @@ fn intels_collateral_is_needed_and_obeyed() {
     let today = td::today();
     assert_eq!(check_with(without("tcb_info.json")), (3, "tdx-collateral-missing".into()));
     assert_eq!(check_with(without("qe_identity.json")), (3, "tdx-collateral-missing".into()));
-    assert_eq!(check_with(without("root_ca_crl.der")), (3, "revocation-age".into()));
+    assert_eq!(check_with(without("root_ca_crl.der")), (3, "tdx-root-revocation-age".into()));
+    assert_eq!(check_with(without("pck_crl_platform.der")), (3, "revocation-age".into()));
     // What another root's signer says is not taken in, under the chain of the right one or under its own.
     let other = SoftTdx::new().under(Root::Other);
     let by_another = with("tcb_info.json", other.tcb_info_body(|_| ()));

@@ -105,7 +105,14 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
-    text.as_bytes().chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    text.as_bytes().chunks_exact(2).map(byte).collect()
+}
+
+/// Two hex digits of either case.
+fn byte(digits: &[u8]) -> Option<u8> {
+    // The parser would take a sign, too.
+    let digits = Some(digits).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// The first section of a kind.
@@ -130,8 +137,7 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
             decoded.push(*byte);
             continue;
         }
-        let digits = [*bytes.next()?, *bytes.next()?];
-        decoded.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        decoded.push(byte(&[*bytes.next()?, *bytes.next()?])?);
     }
     Some(decoded)
 }
@@ -188,8 +194,10 @@ mod tests {
         }
         assert_eq!(read(&key, &HeaderMap::new(), b"{}".to_vec()), Err("no issuer chain in the answer's headers"));
         let mut cut = HeaderMap::new();
-        cut.insert("tcb-info-issuer-chain", HeaderValue::from_static("a%2"));
-        assert_eq!(read(&key, &cut, b"{}".to_vec()), Err("the issuer chain is not URL-encoded"));
+        for bad in ["a%2", "a%", "%+5", "%2g"] {
+            cut.insert("tcb-info-issuer-chain", HeaderValue::from_static(bad));
+            assert_eq!(read(&key, &cut, b"{}".to_vec()), Err("the issuer chain is not URL-encoded"), "{bad}");
+        }
         assert_eq!(read(&key, &cut, Vec::new()), Err("the answer is empty"));
     }
 

@@ -45,9 +45,9 @@ impl World {
         Self::made(tee, |programs| Installation::ready(programs, tee).unwrap())
     }
 
-    /// A fresh one for TDX guests with a small model, whose broker starts with these files as its collateral.
-    pub fn with_collateral(files: Vec<(&'static str, Vec<u8>)>) -> Self {
-        let world = Self::made(Tee::Tdx, |programs| Installation::ready_with_collateral(programs, files).unwrap());
+    /// A fresh one for guests of this kind with a small model, whose broker starts with these files as its collateral.
+    pub fn with_collateral(tee: Tee, files: Vec<(&'static str, Vec<u8>)>) -> Self {
+        let world = Self::made(tee, |programs| Installation::ready_with_collateral(programs, tee, files).unwrap());
         world.publish(MODEL, 1, "sealed", 1);
         world
     }

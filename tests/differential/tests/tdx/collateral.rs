@@ -8,13 +8,12 @@ use testbed::tdx::{
     TcbInfo,
 };
 
-use crate::rules::{EXACT, LISTS, MASK, ONCE, PART, PCEID, SORTED, STATUS, WIDTH, WINDOW};
+use crate::rules::{EXACT, MASK, ONCE, PART, PCEID, SORTED, STATUS, WIDTH, WINDOW};
 use crate::{compare_whole, finish};
 
 pub const ROWS: &[Row] = &[
     Row::accepted(WHOLE_VERIFIER, "CrlExpired", WINDOW, &["the root's list's last second", "the authority's list's last second"]),
     Row::accepted(WHOLE_VERIFIER, "expected u8", WIDTH, &["TCB info: a module level of SVN 256"]),
-    Row::accepted(WHOLE_VERIFIER, "UnknownRevocationStatus", LISTS, &["the root's list in the authority's place"]),
     Row::accepted(WHOLE_VERIFIER, "TCB status is invalid: Revoked", SORTED, &["TCB info: module levels in rising order"]),
     Row::read(WHOLE_VERIFIER, "advisories", ["", "INTEL-SA-90004"], SORTED, &["QE identity: levels in rising order"]),
     Row::read(WHOLE_VERIFIER, "date", ["1755043200", "1710288000"], SORTED, &["QE identity: levels in rising order"]),

@@ -4,7 +4,6 @@ pub const PROFILE: &str =
     "every certificate of a chain has the exact name, the profile and the issuer of its role, and is valid at the time of judging";
 pub const ALONE: &str = "a quote is judged with its certificates, their validity and Intel's collateral, never alone";
 pub const POLICY: &str = "TD attributes are claims that a policy judges, and by default it refuses every bit that it does not know";
-pub const LISTS: &str = "that no revocation list is at hand is a claim, which a policy judges by its maximum age";
 pub const SORTED: &str = "TCB levels are tried from the highest down, whatever their order in the document";
 pub const ONCE: &str = "a document has one level for one TCB, one identity for one module, and each key once";
 pub const EXACT: &str = "a document has exactly the id, version and type that this verifier was written for";
