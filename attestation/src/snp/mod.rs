@@ -2,7 +2,7 @@
 
 mod certificate_table;
 pub(crate) mod chain;
-pub(crate) mod crl;
+mod crl;
 mod leaf;
 mod oid;
 pub(crate) mod pieces;

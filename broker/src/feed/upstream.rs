@@ -105,11 +105,11 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
-    text.as_bytes().chunks_exact(2).map(byte).collect()
+    text.as_bytes().chunks_exact(2).map(of_hex).collect()
 }
 
 /// Two hex digits of either case.
-fn byte(digits: &[u8]) -> Option<u8> {
+fn of_hex(digits: &[u8]) -> Option<u8> {
     // The parser would take a sign, too.
     let digits = Some(digits).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -137,7 +137,7 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
             decoded.push(*byte);
             continue;
         }
-        decoded.push(byte(&[*bytes.next()?, *bytes.next()?])?);
+        decoded.push(of_hex(&[*bytes.next()?, *bytes.next()?])?);
     }
     Some(decoded)
 }
