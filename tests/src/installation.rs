@@ -122,6 +122,8 @@ impl Installation {
     pub fn init(&self) -> Result<Ended, Failure> {
         let (name, anchor) = self.tee.anchor();
         self.write("anchor.der", &anchor)?;
+        let folder = self.path("collateral");
+        fs::create_dir_all(&folder).map_err(Failure::io(&folder))?;
         for (name, bytes) in self.carried.clone().unwrap_or_else(|| self.tee.collateral()) {
             self.write(&format!("collateral/{name}"), &bytes)?;
         }

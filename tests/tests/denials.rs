@@ -236,7 +236,7 @@ fn revocation_lists_of_the_vendor_are_needed_and_obeyed() {
         let ended = world.check();
         (ended.code, code(&ended))
     };
-    let stale = platform.crl_with(|list| (list.this_update, list.next_update) = (1_704_067_200, Some(1_704_153_600)));
+    let stale = platform.crl_with(|list| (list.this_update, list.next_update) = (1_703_980_800, Some(1_704_060_000)));
     assert_eq!(check_with(stale.clone()), (3, "revocation-age".into()));
     assert_eq!(check_with(platform.crl_der(&[platform.serial(Authority::Ask)])), (3, "snp-authority-revoked".into()));
     assert_eq!(check_with(platform.crl_der(&[platform.serial(Authority::Asvk)])), (0, String::new()));

@@ -254,7 +254,7 @@ async fn each_thing_that_a_quote_needs_is_named_where_it_is_missing() {
 }
 
 /// An installation for these vendors, which has nothing, and nobody to ask.
-async fn bare_house(vendors: Vendors) -> House {
+pub async fn bare_house(vendors: Vendors) -> House {
     let mut house = House::with_llama().await;
     std::fs::remove_file(house.data().join("collateral/genoa.crl")).unwrap();
     house.vendors = vendors;
@@ -262,7 +262,7 @@ async fn bare_house(vendors: Vendors) -> House {
 }
 
 const BOTH: Vendors = Vendors { amd: Named::Yes, intel: Named::Yes, intel_upstream: Named::No };
-const INTEL: Vendors = Vendors { amd: Named::No, ..BOTH };
+pub const INTEL: Vendors = Vendors { amd: Named::No, ..BOTH };
 
 async fn ready(served: &Served) -> String {
     let answer = served.call("GET", "/readyz", vec![]).await;
@@ -298,7 +298,7 @@ async fn a_broker_that_could_verify_platforms_of_one_vendor_is_ready_and_names_t
 }
 
 /// A policy that permits the soft TD, with lines of its own.
-fn tdx_policy(lines: &str) -> String {
+pub fn tdx_policy(lines: &str) -> String {
     let mrtd: String = soft().guest(TdShape::default()).quote.body.mrtd.iter().map(|byte| format!("{byte:02x}")).collect();
     format!(
         "format = 1\nrole = \"whole-vm\"\nconfiguration = [\"{}\"]\nattestation-lifetime = \"1 hour\"\n\
@@ -308,7 +308,7 @@ fn tdx_policy(lines: &str) -> String {
     )
 }
 
-async fn put_policy(house: &House, number: u64, text: &str) {
+pub async fn put_policy(house: &House, number: u64, text: &str) {
     let admitted = house.trust.policy(&policy_document(&authority(), "acme/strict", number, text)).unwrap();
     house.open_ledger(None).await.unwrap().put(admitted).await.unwrap();
 }

@@ -4,12 +4,15 @@ use attestation::{Evidence, Lapsed, PlatformClaims, ReportDataRule, TcbStatus, T
 use axum::http::StatusCode;
 use broker::clock;
 use broker::collateral::{CollateralHouse, NotKept, Origin, RawPiece};
+use broker::feed::Upstream;
 use protocol::time::UnixTime;
 use testbed::services::Pcs;
 use testbed::tdx::{NEWEST_TCB, SoftTdx, TcbInfo, TdShape};
 
 use crate::feed::{CLIENT, fetch};
-use crate::feed_tdx::{Site, anchors, ask, carry, evaluated, number, served, tcb};
+use crate::feed_tdx::{Site, anchors, ask, carry, evaluated, number, tcb};
+use crate::http::serve_house;
+use crate::kept::{INTEL, bare_house, put_policy, tdx_policy};
 
 const DAY: u64 = 24 * 3600;
 
@@ -88,7 +91,10 @@ async fn of_what_was_replaced_some_years_worth_is_kept() {
 #[tokio::test]
 async fn a_forecast_asks_the_collateral_of_now() {
     let pcs = Pcs::start(vec![evaluated(20, 2)]);
-    let served = served(&pcs).await;
+    let mut house = bare_house(INTEL).await;
+    house.feed.intel = Some(Upstream { url: pcs.url(), ca_file: None });
+    put_policy(&house, 2, &tdx_policy("")).await;
+    let served = serve_house(house, None).await;
     let broker = &served.broker;
     broker.feed.want(tcb(), CLIENT, clock::now());
     fetch(&broker.feed, clock::now()).await;
