@@ -8,7 +8,7 @@ use testbed::tdx::{
     TcbInfo,
 };
 
-use crate::rules::{EXACT, MASK, ONCE, PART, PCEID, SORTED, STATUS, WIDTH, WINDOW};
+use crate::rules::{EXACT, ISSUED, MASK, ONCE, PART, PCEID, SORTED, STATUS, WIDTH, WINDOW};
 use crate::{compare_whole, finish};
 
 pub const ROWS: &[Row] = &[
@@ -19,6 +19,7 @@ pub const ROWS: &[Row] = &[
     Row::read(WHOLE_VERIFIER, "date", ["1755043200", "1710288000"], SORTED, &["QE identity: levels in rising order"]),
     Row::read(WHOLE_VERIFIER, "qe-date", ["1755043200", "1710288000"], SORTED, &["QE identity: levels in rising order"]),
     Row::read(WHOLE_VERIFIER, "qe-status", ["UpToDate", "OutOfDate"], SORTED, &["QE identity: levels in rising order"]),
+    Row::refused(WHOLE_VERIFIER, "tdx-crl-missing", ISSUED, &["the authority's list of tomorrow", "the root's list of tomorrow"]),
     Row::refused(WHOLE_VERIFIER, "tdx-document-malformed", ONCE, &["TCB info: a module identity twice"]),
     Row::refused(WHOLE_VERIFIER, "tdx-document-version", EXACT, &["QE identity: version 3", "TCB info: version 4"]),
     Row::refused(WHOLE_VERIFIER, "tdx-pceid-mismatch", PCEID, &["TCB info: another PCEID"]),

@@ -9,9 +9,10 @@ use differential::peers::{WHOLE_VERIFIER, whole_verifier};
 use differential::{Row, Table, Verdict};
 
 use crate::compare_quote;
-use crate::rules::{EXACT, MASK, ONCE, PART, PCEID, STATUS};
+use crate::rules::{EXACT, ISSUED, MASK, ONCE, PART, PCEID, STATUS};
 
 pub const ROWS: &[Row] = &[
+    Row::refused(WHOLE_VERIFIER, "tdx-crl-missing", ISSUED, &["drawn"]),
     Row::refused(WHOLE_VERIFIER, "tdx-document-version", EXACT, &["drawn"]),
     Row::refused(WHOLE_VERIFIER, "tdx-pceid-mismatch", PCEID, &["drawn"]),
     Row::refused(WHOLE_VERIFIER, "tdx-qe-attributes", MASK, &["drawn"]),

@@ -21,5 +21,6 @@ pub const COMPONENTS: &str = "a platform's TCB is the sixteen component SVNs of 
 pub const PARTS: &str =
     "the SGX extension of a PCK certificate has each part of its profile once, with a value that the profile knows, and no other part";
 pub const WIDTH: &str = "a number in a certificate or document may have any value of its width";
+pub const ISSUED: &str = "a revocation list says nothing before the time at which it was issued";
 pub const WINDOW: &str = "what is in force until a second is in force in that second";
 pub const STATUS: &str = "every level of a document has a status that a document can give, reached or not";
