@@ -111,8 +111,8 @@ impl Policy {
     /// Every check on published dates and TCBs that an SNP platform fails or will fail, if neither it nor what is published changes, the
     /// earliest first. `revocation` is what its line's list says now.
     ///
-    /// A [`Forecast::denied_at`] that is not after `at` says: denied by now. Checks on the guest, such as on measurements, are left to
-    /// [`Self::examine`].
+    /// A [`Forecast::denied_at`] that is not after `at` says: denied by now. Of a platform that the policy has no table for, that is all that
+    /// is said. Checks on the guest, such as on measurements, are left to [`Self::examine`].
     #[must_use]
     pub fn forecast_snp(&self, platform: &SnpAging, revocation: Revocation, calendar: Option<&Calendar>, at: UnixTime) -> Vec<Forecast> {
         let Some(rules) = &self.rules.snp else { return vec![no_table(at)] };
