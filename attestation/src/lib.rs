@@ -82,8 +82,7 @@ pub use event_log::EventLogError;
 pub use evidence::{Evidence, Rejected, ReportDataRule, SnpEvidence, TdxEvidence};
 pub use rejection::{BadAnchor, HexBytes, Rejection};
 pub use snp::pieces::{PieceWindow, VcekName, judge_amd_authority, judge_amd_crl, judge_amd_leaf, judge_amd_revocation};
-pub use tdx::collateral::is_pck_authority;
-pub use tdx::pieces::{judge_intel_certificate, judge_intel_crl};
+pub use tdx::pieces::{is_pck_authority, judge_intel_certificate, judge_intel_crl};
 pub use tdx::rejection::TdxRejection;
 pub use tdx::standing::{TdxStanding, TdxTcb};
 

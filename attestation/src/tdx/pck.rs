@@ -51,16 +51,23 @@ pub(super) fn authorities(certificates: &[Vec<u8>], root: &IntelRoot) -> Vec<Aut
             continue;
         }
         let Ok(certificate) = Certificate::parse(der) else { continue };
-        if authority_named(certificate.common_name()).is_none() {
-            continue;
-        }
-        let Ok(key) = certificate::authority(&certificate, 0) else { continue };
-        if certificate::issued_by(&certificate, &root.subject, &root.key).is_err() {
-            continue;
-        }
+        let Ok((_, key)) = issued_authority(&certificate, root, AUTHORITY) else { continue };
         found.push(Authority { der: der.clone(), subject: certificate.subject.to_vec(), spki: certificate.key.to_vec(), key });
     }
     found
+}
+
+/// Which PCK authority a certificate is, and its key, once the root has issued it. `name`: what it is called in rejections.
+pub(super) fn issued_authority(
+    certificate: &Certificate<'_>,
+    root: &IntelRoot,
+    name: &'static str,
+) -> Result<(PckAuthority, IssuerKey), TdxRejection> {
+    let found = certificate.common_name();
+    let kind = authority_named(found).ok_or_else(|| TdxRejection::CertificateName { certificate: name, found: found.to_owned() })?;
+    let key = certificate::authority(certificate, 0).map_err(|fault| fault.of_chain(name))?;
+    certificate::issued_by(certificate, &root.subject, &root.key).map_err(|fault| fault.of_chain(name))?;
+    Ok((kind, key))
 }
 
 /// The authority of a common name, which is exact.

@@ -4,12 +4,10 @@
 use protocol::time::UnixTime;
 
 use super::certificate::{self, PLATFORM_CA, PROCESSOR_CA, TCB_SIGNING};
-use super::p256::IssuerKey;
-use super::pck::authority_named;
+use super::pck::issued_authority;
 use super::rejection::TdxRejection;
 use super::root::IntelRoot;
 use crate::anchors::Anchors;
-use crate::claims::PckAuthority;
 use crate::rejection::Rejection;
 use crate::snp::pieces::PieceWindow;
 use crate::x509::crl::RevocationList;
@@ -17,6 +15,13 @@ use crate::x509::{Certificate, Malformed, common_name, serial_text};
 
 /// What a certificate is called in rejections.
 const CERTIFICATE: &str = "certificate of Intel's";
+
+/// Whether a certificate (DER) is of a PCK authority that Intel's root in force issued. Time and revocation are not judged.
+#[must_use]
+pub fn is_pck_authority(der: &[u8], anchors: &Anchors) -> bool {
+    let issued = |root| Certificate::parse(der).is_ok_and(|certificate| issued_authority(&certificate, root, CERTIFICATE).is_ok());
+    anchors.intel().is_ok_and(issued)
+}
 
 /// That a certificate (DER) is a PCK authority's or the document signer's, issued by the root in force, valid at a time, and revoked by no
 /// list of the root among `crls`.
@@ -37,7 +42,7 @@ fn judge_certificate(der: &[u8], crls: &[Vec<u8>], anchors: &Anchors, at: UnixTi
             return Err(TdxRejection::SignerRevoked { document: "collateral", serial: serial_text(certificate.serial) });
         }
     } else {
-        let (authority, _) = authority(&certificate, root)?;
+        let (authority, _) = issued_authority(&certificate, root, CERTIFICATE)?;
         if is_revoked(&certificate, crls, root) {
             return Err(TdxRejection::AuthorityRevoked { authority, serial: serial_text(certificate.serial) });
         }
@@ -70,7 +75,7 @@ fn judge_crl(der: &[u8], authorities: &[Vec<u8>], crls: &[Vec<u8>], anchors: &An
     }
     let mut at_hand = false;
     for certificate in authorities.iter().filter_map(|der| Certificate::parse(der).ok()) {
-        let Ok((kind, key)) = authority(&certificate, root) else { continue };
+        let Ok((kind, key)) = issued_authority(&certificate, root, CERTIFICATE) else { continue };
         if certificate.subject != list.issuer {
             continue;
         }
@@ -87,15 +92,6 @@ fn judge_crl(der: &[u8], authorities: &[Vec<u8>], crls: &[Vec<u8>], anchors: &An
 
 fn parse(der: &[u8]) -> Result<Certificate<'_>, TdxRejection> {
     Certificate::parse(der).map_err(|Malformed(what)| TdxRejection::CertificateMalformed { certificate: CERTIFICATE, what })
-}
-
-/// Which PCK authority a certificate is, and its key, once the root has issued it.
-fn authority(certificate: &Certificate<'_>, root: &IntelRoot) -> Result<(PckAuthority, IssuerKey), TdxRejection> {
-    let found = certificate.common_name();
-    let kind = authority_named(found).ok_or_else(|| TdxRejection::CertificateName { certificate: CERTIFICATE, found: found.to_owned() })?;
-    let key = certificate::authority(certificate, 0).map_err(|fault| fault.of_chain(CERTIFICATE))?;
-    certificate::issued_by(certificate, &root.subject, &root.key).map_err(|fault| fault.of_chain(CERTIFICATE))?;
-    Ok((kind, key))
 }
 
 /// Whether a list that the root signed, however old, names a certificate. What else lies among the lists is judged for itself.

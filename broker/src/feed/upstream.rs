@@ -110,9 +110,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 
 /// Two hex digits of either case.
 fn of_hex(digits: &[u8]) -> Option<u8> {
-    // The parser would take a sign, too.
-    let digits = Some(digits).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    protocol::encoding::from_hex(&std::str::from_utf8(digits).ok()?.to_ascii_lowercase()).map(|[byte]| byte)
 }
 
 /// The first section of a kind.

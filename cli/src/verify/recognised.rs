@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use protocol::encoding::from_base64;
+use protocol::encoding::{from_base64, from_hex};
 
 use super::is_td_quote;
 
@@ -45,17 +45,12 @@ pub(super) fn of(bytes: &[u8]) -> Option<Recognised> {
     }
     let text: String = core::str::from_utf8(bytes).ok()?.chars().filter(|letter| !letter.is_whitespace()).collect();
     let digits = text.strip_prefix("0x").unwrap_or(&text).to_ascii_lowercase();
-    let even = digits.get(..digits.len() & !1).unwrap_or_default();
-    if digits.bytes().all(|letter| letter.is_ascii_hexdigit()) && from_hex(even).is_some_and(|bytes| is_evidence(&bytes)) {
+    // As many as tell what they are of.
+    let first: Option<[u8; 8]> = digits.get(..16).and_then(from_hex);
+    if digits.bytes().all(|letter| letter.is_ascii_hexdigit()) && first.is_some_and(|bytes| is_evidence(&bytes)) {
         return Some(Recognised::Hex);
     }
     from_base64(&text).filter(|bytes| is_evidence(bytes)).map(|_| Recognised::Base64)
-}
-
-/// The first bytes of hex digits: as many as tell what they are of.
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let pair = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok();
-    digits.as_bytes().chunks_exact(2).take(16).map(pair).collect()
 }
 
 /// Whether bytes begin as a TD quote, an SGX quote, or an SNP report of a version that has been seen.

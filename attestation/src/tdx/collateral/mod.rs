@@ -22,7 +22,6 @@ use self::tcb_info::TcbInfo;
 use super::pck::{Authority, authorities};
 use super::rejection::TdxRejection;
 use super::root::IntelRoot;
-use crate::anchors::Anchors;
 use crate::claims::CollateralSource;
 use crate::collateral::{Lapsed, SignedBody, TdxCollateral, TdxPiece, TdxPieceKind, TdxSignature};
 use crate::rejection::HexBytes;
@@ -32,15 +31,6 @@ use crate::x509::Window;
 pub(super) const TCB_INFO: &str = "tcb-info";
 /// What a QE identity is called in rejections.
 pub(super) const QE_IDENTITY: &str = "qe-identity";
-
-/// What a revocation list is called where what is bad is listed.
-const LIST: &str = "TDX revocation list";
-
-/// Whether a certificate (DER) is of a PCK authority that Intel's root in force issued. Time and revocation are not judged.
-#[must_use]
-pub fn is_pck_authority(der: &[u8], anchors: &Anchors) -> bool {
-    anchors.intel().is_ok_and(|root| !authorities(&[der.to_vec()], root).is_empty())
-}
 
 /// Collateral prepared under one root.
 pub(crate) struct Prepared {
@@ -200,7 +190,7 @@ impl Prepared {
     pub(crate) fn problems(&self) -> Vec<(String, TdxRejection)> {
         let infos = self.tcb_infos.iter().map(Document::problem).enumerate().map(|found| ("TDX TCB info", found));
         let identities = self.qe_identities.iter().map(Document::problem).enumerate().map(|found| ("TDX QE identity", found));
-        let lists = self.lists.problems().map(|(index, problem)| (LIST, (index, Some(problem))));
+        let lists = self.lists.problems().map(|(index, problem)| ("TDX revocation list", (index, Some(problem))));
         let all = infos.chain(identities).chain(lists);
         all.filter_map(|(kind, (index, problem))| problem.map(|problem| (format!("{kind} {index}"), problem.clone()))).collect()
     }
